@@ -1,0 +1,368 @@
+"""What spoils a photo: blur, then noise, then a hole.
+
+Everything works on a whole batch and draws afresh for every image. Randomness comes from the `torch.Generator` that
+is passed in, drawn on its device and then moved to where it is needed: one seed gives one batch, wherever the photos
+are. (On a GPU a generator of that GPU is faster.)
+
+Images are float `(N, C, H, W)` in [0, 1]; masks `(N, 1, H, W)`, 1 where pixels are MISSING; kernels `(N, 1, k, k)`, k
+odd, non-negative, centered, summing to 1; noise levels `sigma` are on the 0-255 scale.
+
+Why no library's generator: deepinv 0.5 counts a path's points per pixel, one image after another, neither anti-aliased
+nor sub-pixel (`MotionBlurGenerator`), and refuses a generator of another device; kornia 0.9 knows straight motion and
+Gaussians along the axes only (`get_motion_kernel2d`, `get_gaussian_kernel2d`), and its augmentations take no generator.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+Device = torch.device | str
+
+FILL = (117 / 255, 104 / 255, 123 / 255)  # RGB of the hole in Context Encoders (Pathak et al. 2016, train.lua)
+KERNEL_SIZE = 21  # px: holds the longest motion of LEVELS, and 3 standard deviations of its widest Gaussian
+
+
+class Level(NamedTuple):
+    """How hard a photo is hit: for every image each value is drawn uniformly from its range."""
+
+    sigma: tuple[float, float]  # standard deviation of the noise, 0-255 scale
+    std: tuple[float, float]  # standard deviation of a Gaussian blur along either axis, px
+    length: tuple[float, float]  # extent of a motion blur's path, px
+
+
+# The paper names no strengths. KAIR trains with sigma 0-50 (options/train_dpsr.json), Gaussians of variance 0.6-10, so
+# std 0.8-3.2 (utils_sisr.py), and motion of 5-27 px (utils_deblur.py): here in three bands. Motion stops at 20 px, a
+# sixth of a 128 px photo's width.
+LEVELS = {
+    "none": Level((0, 0), (0, 0), (0, 0)),
+    "low": Level((5, 15), (0.6, 1.0), (3, 7)),
+    "medium": Level((15, 30), (1.0, 2.0), (7, 13)),
+    "high": Level((30, 50), (2.0, 3.2), (13, 20)),
+}
+
+
+class Degraded(NamedTuple):
+    """The spoiled photos, and what spoiled them."""
+
+    images: Tensor  # (N, C, H, W), not clipped
+    masks: Tensor  # (N, 1, H, W), 1 where pixels are missing
+    kernels: Tensor  # (N, 1, k, k)
+    sigma: Tensor  # (N,), 0-255 scale
+
+
+def center_hole(
+    n: int, height: int, width: int, hole: int | tuple[int, int] | None = None, device: Device = "cpu"
+) -> Tensor:
+    """Masks (n, 1, height, width) with the same hole in the middle; an odd margin is larger below and to the right.
+
+    `hole` is a side or (height, width) in px. None takes 56/128 of the shorter side: Context Encoders cut 64 of 128 px
+    but leave a rim of 4 px visible. Raises ValueError for a hole that is not positive or larger than the photo.
+
+    >>> center_hole(2, 128, 128).sum((1, 2, 3)).sqrt()
+    tensor([56., 56.])
+    """
+    hole = round(min(height, width) * 56 / 128) if hole is None else hole
+    tall, wide = (hole, hole) if isinstance(hole, int) else hole
+    if not (0 < tall <= height and 0 < wide <= width):
+        raise ValueError(f"a hole of {tall}x{wide} px does not fit a photo of {height}x{width} px")
+    masks = torch.zeros(n, 1, height, width, device=device)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    masks[..., top : top + tall, left : left + wide] = 1
+    return masks
+
+
+def rectangle_masks(
+    n: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    share: tuple[float, float] = (0.25, 0.5),
+    device: Device = "cpu",
+) -> Tensor:
+    """Masks (n, 1, height, width) with one rectangle each, of random size, anywhere inside the photo.
+
+    Its height over the photo's and its width over the photo's are drawn from the range `share`; a ValueError says if
+    that is not a range within (0, 1].
+
+    >>> rectangle_masks(1, 8, 8, torch.Generator().manual_seed(0), share=(0.5, 0.5)).sum()
+    tensor(16.)
+    """
+    if not 0 < share[0] <= share[1] <= 1:
+        raise ValueError(f"share must be a range within (0, 1], smaller end first, got {share}")
+    tall, wide, top, left = _uniform((4, n, 1, 1), generator, device)
+    tall = (height * (share[0] + (share[1] - share[0]) * tall)).round().clamp(min=1)
+    wide = (width * (share[0] + (share[1] - share[0]) * wide)).round().clamp(min=1)
+    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
+    rows, columns = _grid(height, width, device)
+    inside = (rows > top) & (rows < top + tall) & (columns > left) & (columns < left + wide)
+    return inside[:, None].float()
+
+
+def brush_masks(
+    n: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    brush: tuple[float, float] = (12 / 256, 40 / 256),
+    device: Device = "cpu",
+) -> Tensor:
+    """Masks (n, 1, height, width) with free-form holes: one to three zigzags each, painted with a round brush.
+
+    After Yu et al. (2019, "Free-form image inpainting with gated convolution", section 3.4), with their code's values:
+    4 to 12 straight pieces a stroke, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees to
+    either side in turn. The brush's diameter over the photo's shorter side is drawn from the range `brush`, for every
+    stroke; a ValueError says if that is not a positive range.
+
+    >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 1, 64, 96])
+    """
+    if not 0 < brush[0] <= brush[1]:
+        raise ValueError(f"brush must be a positive range, smaller end first, got {brush}")
+    strokes, fewest, most = 3, 4, 12
+    painted = _uniform((n, 1, 1), generator, device) * strokes >= torch.arange(strokes, device=device)[:, None]
+    count, thickness, direction, x, y = _uniform((5, n, strokes, 1), generator, device)
+    turn, reach = _uniform((2, n, strokes, most), generator, device)
+
+    piece = torch.arange(most, device=device)
+    angle = math.tau * direction + (1 - 2 * (piece % 2)) * math.radians(72) + (2 * turn - 1) * math.radians(24)
+    reach = reach * math.hypot(height, width) / 4
+    reach = reach * (piece < fewest + (count * (most - fewest + 1)).floor())  # no length past a stroke's last piece
+    # The strokes' corners, (n, strokes, most + 1); a stroke that leaves the photo is mirrored back into it.
+    x = x * width + F.pad((reach * angle.cos()).cumsum(2), (1, 0))
+    y = y * height + F.pad((reach * angle.sin()).cumsum(2), (1, 0))
+    x = width - (x.remainder(2 * width) - width).abs()
+    y = height - (y.remainder(2 * height) - height).abs()
+    radius = (brush[0] + (brush[1] - brush[0]) * thickness) * min(height, width) / 2
+    radius = radius.clamp(min=0.75)  # no point is further than 0.71 px from a pixel's center, so this leaves a dot
+    near = torch.where(painted, radius**2, -1)
+
+    rows, columns = _grid(height, width, device)
+    missing = torch.zeros(n, height, width, dtype=torch.bool, device=device)
+    for stroke in range(strokes):
+        for i in range(most):
+            (x0, x1), (y0, y1) = (t[:, stroke, i : i + 2, None, None].unbind(1) for t in (x, y))
+            dx, dy, to_x, to_y = x1 - x0, y1 - y0, columns - x0, rows - y0
+            squared = (dx**2 + dy**2).clamp(min=1e-6)
+            along = (to_x * (dx / squared) + to_y * (dy / squared)).clamp_(0, 1)  # the point nearest to each pixel
+            distance = torch.addcmul(to_x, along, -dx).square_() + torch.addcmul(to_y, along, -dy).square_()
+            missing |= distance <= near[:, stroke, :, None]
+    return missing[:, None].float()
+
+
+def gaussian_kernels(std: Tensor, angle: Tensor, size: int) -> Tensor:
+    """Anisotropic Gaussian kernels (N, 1, size, size) on the device of `std`.
+
+    They are sampled at the pixels' centers and end at 4 standard deviations, as in `scipy.ndimage.gaussian_filter`.
+    `std` (N, 2) are the standard deviations along a kernel's two axes in px; (0, 0) is the exact delta, and much below
+    0.5 px a sampled Gaussian blurs less than its number says. `angle` (N,) in radians turns the first axis from along a
+    row (0) to along a column (pi/2). Raises ValueError for shapes that do not fit, a std that is negative or not float,
+    an even size.
+
+    >>> gaussian_kernels(torch.tensor([[1.0, 0.5]]), torch.zeros(1), 3)[0, 0]
+    tensor([[0.0292, 0.0481, 0.0292],
+            [0.2157, 0.3556, 0.2157],
+            [0.0292, 0.0481, 0.0292]])
+    """
+    _check_size(size)
+    if std.ndim != 2 or std.shape[1] != 2 or angle.shape != std.shape[:1]:
+        raise ValueError(f"std must be (N, 2) and angle (N,), got {tuple(std.shape)} and {tuple(angle.shape)}")
+    if not (std.is_floating_point() and (std >= 0).all()):
+        raise ValueError(f"standard deviations must be float and not negative, got {std}")
+    x = torch.arange(size, device=std.device) - size // 2
+    y = x[:, None]
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    # 1e-3 px stands in for 0: every pixel but the middle one is then beyond 4 standard deviations.
+    first, second = std.clamp(min=1e-3)[:, :, None, None].unbind(1)
+    squared = ((x * cos + y * sin) / first) ** 2 + ((y * cos - x * sin) / second) ** 2
+    kernels = torch.exp(-squared / 2) * (squared <= 16)
+    return (kernels / kernels.sum((1, 2), keepdim=True))[:, None]
+
+
+def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Kernels (N, 1, size, size) of a camera moving along a random smooth path, on the device of `length`.
+
+    The velocity is a random constant plus a random walk: the walk's cosine (Karhunen-Loeve) series, cut after seven
+    terms. The path is centered on its mean, so that the blur does not shift the photo, and each of its points is shared
+    among the four pixels around it with bilinear weights. So the blur is the mean of the photo's bilinear shifts along
+    the path, the kernel's center of mass is exact, and the kernel changes continuously with `length`.
+
+    `length` (N,) is the path's extent in px, less than `size`: twice the distance of its farthest point from its mean,
+    so that a straight, even motion over 10 px has length 10. 0 is the exact delta. Raises ValueError for lengths that
+    are negative, too large or not float, and for an even size.
+
+    >>> motion_kernels(torch.zeros(1), 3, torch.Generator().manual_seed(0))[0, 0]
+    tensor([[0., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 0.]])
+    """
+    _check_size(size)
+    if length.ndim != 1 or not length.is_floating_point() or not ((length >= 0) & (length <= size - 1)).all():
+        raise ValueError(f"lengths must be float (N,), from 0 to size - 1 = {size - 1} px, got {length}")
+    points, terms = 256, 8  # the points of a path of 20 px lie less than 0.5 px apart
+    draw = torch.randn(len(length), 2, terms, generator=generator, device=generator.device).to(length)
+    time = (torch.arange(points, device=length.device) + 0.5) / points
+    k = torch.arange(1, terms, device=length.device)[:, None]
+    # The integrals over time of the velocities 1 and sqrt(2) cos(pi k t) / k.
+    basis = torch.cat([time[None], math.sqrt(2) * (math.pi * k * time).sin() / (math.pi * k**2)]).to(length)
+    path = draw @ (basis - basis.mean(1, keepdim=True))  # (N, 2, points)
+    path = path * (length / 2 / path.norm(dim=1).amax(1))[:, None, None]
+    pixels = torch.arange(size, device=length.device) - size // 2
+    weights = (1 - (path[..., None] - pixels).abs()).clamp(min=0)  # (N, 2, points, size)
+    return (weights[:, 1].mT @ weights[:, 0] / points)[:, None]
+
+
+def blur(images: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve each photo with its kernel, mirrored beyond its border (the border not repeated).
+
+    `kernels` are (N, 1, k, k), or (1, 1, k, k) for all. A photo whose kernel is the exact delta comes back bit for bit.
+    Raises ValueError for shapes that do not fit, photos not of float32 or float64, a kernel too large for the photo.
+    """
+    _check_images(images)
+    n, (height, width) = len(images), images.shape[-2:]
+    if kernels.ndim != 4 or kernels.shape[:2] not in ((n, 1), (1, 1)) or kernels.shape[2] != kernels.shape[3]:
+        raise ValueError(f"{n} photos need kernels ({n}, 1, k, k), got {tuple(kernels.shape)}")
+    size = kernels.shape[3]
+    _check_size(size)
+    if min(height, width) <= size // 2:
+        raise ValueError(f"kernels of {size} px need photos of over {size // 2} px, got {height}x{width}")
+    convolve = _convolve_directly if images.device.type == "cpu" else _convolve_by_fourier
+    return convolve(images, kernels.to(images).expand(n, -1, -1, -1))
+
+
+def _convolve_directly(images: Tensor, kernels: Tensor) -> Tensor:
+    """For a CPU: a grouped convolution takes time by the kernels' area, so photos blurred alike go together."""
+    center, channels = kernels.shape[3] // 2, images.shape[1]
+    offset = (torch.arange(kernels.shape[3]) - center).abs()
+    reach = (torch.maximum(offset, offset[:, None]) * (kernels != 0)).amax((1, 2, 3))
+    blurred = torch.empty_like(images)
+    for part in reach.argsort().chunk(4):
+        rim = int(reach[part].amax())
+        middle = slice(center - rim, center + rim + 1)
+        weights = kernels[part, :, middle, middle].flip(2, 3).repeat_interleave(channels, 0)
+        padded = F.pad(images[part], (rim, rim, rim, rim), mode="reflect").flatten(0, 1)
+        blurred[part] = F.conv2d(padded[None], weights, groups=len(weights))[0].unflatten(0, (-1, channels))
+    return blurred
+
+
+def _convolve_by_fourier(images: Tensor, kernels: Tensor) -> Tensor:
+    """For a GPU: takes the same time for any kernel, and never waits for the kernels' values."""
+    rim, (height, width) = kernels.shape[3] // 2, images.shape[-2:]
+    padded = F.pad(images, (rim, rim, rim, rim), mode="reflect")
+    shape = [next_fast_len(side, real=True) for side in padded.shape[-2:]]
+    spectrum = torch.fft.rfft2(padded, s=shape) * torch.fft.rfft2(kernels, s=shape)
+    blurred = torch.fft.irfft2(spectrum, s=shape)
+    blurred = blurred[..., 2 * rim : 2 * rim + height, 2 * rim : 2 * rim + width]  # before that it has wrapped around
+    return torch.where(kernels.amax((2, 3), keepdim=True) < 1, blurred, images)
+
+
+def add_noise(images: Tensor, sigma: float | Tensor, generator: torch.Generator, clip: bool = False) -> Tensor:
+    """Add white Gaussian noise, drawn afresh for every value of every image.
+
+    `sigma` is its standard deviation on the 0-255 scale, one for all or (N,). `clip` cuts the result off at 0 and 1, as
+    a camera does; it is no longer Gaussian there. Raises ValueError for photos not of float32 or float64, and a sigma
+    that is negative or not one an image.
+    """
+    _check_images(images)
+    sigma = torch.as_tensor(sigma, dtype=images.dtype, device=images.device)
+    if sigma.shape not in ((), images.shape[:1]) or not (sigma >= 0).all():
+        raise ValueError(f"sigma must be one number or ({len(images)},), and not negative, got {sigma}")
+    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
+    noisy = torch.addcmul(images, noise.to(images.device), (sigma / 255).reshape(-1, 1, 1, 1))
+    return noisy.clamp(0, 1) if clip else noisy
+
+
+def punch(images: Tensor, masks: Tensor, fill: Sequence[float] = FILL) -> Tensor:
+    """Paint the missing pixels in one color: `fill`, a value in [0, 1] for every channel.
+
+    Raises ValueError for photos not of float32 or float64, and masks or a color that do not fit them.
+    """
+    _check_images(images)
+    n, channels, height, width = images.shape
+    if masks.shape != (n, 1, height, width):
+        raise ValueError(f"masks must be {(n, 1, height, width)}, got {tuple(masks.shape)}")
+    if len(fill) != channels:
+        raise ValueError(f"photos of {channels} channels need as many values of fill, got {tuple(fill)}")
+    return torch.where(masks.to(images.device) > 0.5, images.new_tensor(fill)[:, None, None], images)
+
+
+def sample(
+    levels: Mapping[str, float], n: int, generator: torch.Generator, device: Device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Draw kernels (n, 1, KERNEL_SIZE, KERNEL_SIZE) and sigma (n,) for n photos.
+
+    Each photo gets one of `LEVELS` by the shares in `levels`, by a fair coin a motion or a Gaussian blur (as in KAIR's
+    dataset_usrnet.py), and its strengths from the level's ranges. Raises ValueError for a name that is not in `LEVELS`,
+    and shares that are negative or do not sum to 1.
+
+    >>> kernels, sigma = sample({"none": 0.5, "low": 0.5}, 4, torch.Generator().manual_seed(0))
+    >>> bool((sigma[sigma > 0] >= 5).all() and (sigma <= 15).all())
+    True
+    """
+    unknown = [name for name in levels if name not in LEVELS]
+    if unknown:
+        raise ValueError(f"no level {unknown[0]!r}; there are {', '.join(LEVELS)}")
+    if min(levels.values(), default=0) < 0 or not math.isclose(sum(levels.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"the levels' shares must not be negative and must sum to 1, got {dict(levels)}")
+    names = [name for name, share in levels.items() if share > 0]
+    ends = torch.tensor([levels[name] for name in names], dtype=torch.float32, device=device).cumsum(0)
+    ranges = torch.tensor([LEVELS[name] for name in names], dtype=torch.float32, device=device)  # (levels, 3, 2)
+    which, angle, coin, *draws = _uniform((7, n), generator, device)
+    low, high = ranges[torch.bucketize(which, ends[:-1], right=True)].unbind(2)  # (n, 3) each
+    sigma, first, second, length = (
+        torch.lerp(low[:, i], high[:, i], draw) for i, draw in zip((0, 1, 1, 2), draws, strict=True)
+    )
+    gaussian = gaussian_kernels(torch.stack([first, second], 1), math.pi * angle, KERNEL_SIZE)
+    motion = motion_kernels(length, KERNEL_SIZE, generator)
+    return torch.where(coin[:, None, None, None] < 0.5, motion, gaussian), sigma
+
+
+def degrade(
+    images: Tensor,
+    masks: Tensor | None,
+    levels: Mapping[str, float],
+    generator: torch.Generator,
+    fill: Sequence[float] = FILL,
+) -> Degraded:
+    """Spoil photos in the order in which a camera and then an accident do: blur, noise, hole.
+
+    Blur and noise are drawn by `sample(levels, ...)`; `masks` None makes no hole. The result is not clipped. Raises
+    ValueError for whatever `sample`, `blur`, `add_noise` and `punch` refuse.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> photos = torch.rand(2, 3, 64, 64, generator=generator)
+    >>> degraded = degrade(photos, center_hole(2, 64, 64), {"low": 0.5, "high": 0.5}, generator)
+    >>> degraded.images.shape, degraded.masks.shape, degraded.kernels.shape, degraded.sigma.shape
+    (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 21, 21]), torch.Size([2]))
+    """
+    _check_images(images)
+    masks = images.new_zeros(len(images), 1, *images.shape[2:]) if masks is None else masks.to(images)
+    kernels, sigma = sample(levels, len(images), generator, images.device)
+    blurred = blur(images, kernels)
+    noisy = add_noise(blurred, sigma, generator)
+    holed = punch(noisy, masks, fill)
+    return Degraded(holed, masks, kernels, sigma)
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator, device: Device) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)
+
+
+def _grid(height: int, width: int, device: Device) -> tuple[Tensor, Tensor]:
+    """The pixels' centers as a column (height, 1) and a row (width,); a photo spans [0, height] x [0, width]."""
+    return torch.arange(height, device=device)[:, None] + 0.5, torch.arange(width, device=device) + 0.5
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
+        kind = f"{tuple(images.shape)} of {images.dtype}"
+        raise ValueError(f"photos must be (N, C, H, W) of float32 or float64 in [0, 1], got {kind}")
+
+
+def _check_size(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a kernel's size must be odd, or it has no center, got {size}")

@@ -1,0 +1,150 @@
+"""Equations 1 to 7 of the paper (section 3.2), each function named by its number.
+
+Images are ``(N, 3, H, W)`` in [0, 1], scores ``(N,)``; every loss is a scalar, the mean over the batch.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VGG16_Weights
+from torchvision.models.vgg import cfgs, make_layers
+
+
+def check_pair(output: Tensor, target: Tensor) -> None:
+    """Raise ``ValueError`` unless the two have one shape: broadcasting would hide a mistake."""
+    if output.shape != target.shape:
+        raise ValueError(f"output {tuple(output.shape)} and target {tuple(target.shape)} differ in shape")
+
+
+def mse_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over all pixels of the image, hole and context alike (equation 1).
+
+    The equation's sum runs over width and height; the three channels are averaged too, which only scales it.
+
+    Example:
+        >>> mse_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
+        tensor(0.2500)
+    """
+    check_pair(output, target)
+    return F.mse_loss(output, target)
+
+
+# VGG-16's `features` indices of relu1_2, relu2_2, relu3_3 and relu4_3, the maps before the first four pooling layers
+TAPS = (3, 8, 15, 22)
+
+
+class PerceptualLoss(nn.Module):
+    """Mean squared distance between VGG-16 feature maps (equations 2 and 3).
+
+    Args:
+        weights: ``"imagenet"``, torchvision's trained weights, downloaded once; ``"random"``, drawn from ``seed``,
+            which needs no network; or the path of a state dict of torchvision's VGG-16 (``.safetensors``, ``.pth``).
+        seed: of the random weights.
+
+    Shape: two batches ``(N, 3, H, W)`` in [0, 1], H and W at least 8, to a scalar.
+
+    Raises:
+        RuntimeError: the weights cannot be had; the message names the other choices. There is no silent substitute.
+
+    Reference: Johnson et al. 2016 for the loss, Simonyan and Zisserman 2015 for the network.
+    """
+
+    def __init__(self, weights: str = "imagenet", seed: int = 0) -> None:
+        super().__init__()
+        self.weights = str(weights)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.features = make_layers(cfgs["D"], batch_norm=False)[: TAPS[-1] + 1]
+            for module in self.features:
+                if isinstance(module, nn.Conv2d):  # torchvision's own initialization of VGG
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                    nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.ReLU):
+                    module.inplace = False  # an in-place ReLU of the next layer would overwrite what was tapped
+        if self.weights != "random":
+            self.features.load_state_dict(_vgg_state(self.weights))
+        self.requires_grad_(False).eval()
+        # the input's normalization goes with torchvision's weights; random features keep it to be comparable
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        check_pair(output, target)
+        with torch.no_grad():
+            wanted = self.maps(target)
+        return sum(F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)) / len(TAPS)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The four feature maps: 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size."""
+        x = (images - self.mean) / self.std
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in TAPS:
+                maps.append(x)
+        return maps
+
+
+def _vgg_state(weights: str) -> dict[str, Tensor]:
+    """The convolutions up to relu4_3 of a trained VGG-16, by torchvision's names."""
+    others = 'choose perceptual weights "random", or the path of a VGG-16 state dict'
+    try:
+        if weights == "imagenet":
+            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        elif not Path(weights).is_file():
+            raise FileNotFoundError(f"no such file: {weights}")
+        elif weights.endswith(".safetensors"):
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # no network, no file, a broken file: whatever it was, say what to do
+        known = "imagenet" if weights == "imagenet" else f"of {weights}"
+        raise RuntimeError(f"the VGG-16 weights {known} cannot be had ({error}); {others}") from error
+    wanted = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+    wanted = {k: v for k, v in wanted.items() if int(k.split(".")[0]) <= TAPS[-1]}
+    if len(wanted) != 20:  # ten convolutions, a weight and a bias each
+        raise RuntimeError(f"{weights} is no state dict of torchvision's VGG-16 (features.0.weight, ...); {others}")
+    return wanted
+
+
+def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """What the critic minimizes: E[D(fake)] - E[D(real)] (equation 5; its negative estimates equation 4's distance).
+
+    Example:
+        >>> critic_loss(real_scores=torch.tensor([3.0, 1.0]), fake_scores=torch.tensor([0.0, 1.0]))
+        tensor(-1.5000)
+    """
+    return fake_scores.mean() - real_scores.mean()
+
+
+def adversarial_loss(fake_scores: Tensor) -> Tensor:
+    """What the generator minimizes: -E[D(fake)] (equation 6)."""
+    return -fake_scores.mean()
+
+
+class GeneratorLoss(nn.Module):
+    """The weighted sum of mean squared error, perceptual and adversarial loss (equation 7).
+
+    Args:
+        mse, perceptual, adversarial: the three weights, lambda_MSE, lambda_per and lambda_D.
+        features: the perceptual loss to use; ``None`` only if its weight is 0.
+
+    Returns:
+        the sum, and its unweighted parts by name.
+    """
+
+    def __init__(self, mse: float, perceptual: float, adversarial: float, features: PerceptualLoss | None) -> None:
+        super().__init__()
+        if perceptual and features is None:
+            raise ValueError(f"a perceptual weight of {perceptual} needs a PerceptualLoss, got None")
+        self.weights = {"mse": mse, "perceptual": perceptual, "adversarial": adversarial}
+        self.features = features
+
+    def forward(self, output: Tensor, target: Tensor, fake_scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        parts = {"mse": mse_loss(output, target), "adversarial": adversarial_loss(fake_scores)}
+        if self.weights["perceptual"]:
+            parts["perceptual"] = self.features(output, target)
+        return sum(self.weights[name] * part for name, part in parts.items()), parts

@@ -1,0 +1,53 @@
+"""The manifest.json of a data set: file, size, SHA-256 and split of all that a script of `data_scripts` verified.
+
+    {"name": "BSD300", "source": "https://...",
+     "files": [{"file": "train/100075.jpg", "size": 123, "sha256": "...", "split": "train"}, ...],
+     "skipped": {"train/broken.jpg": "cannot be read: ..."}}
+
+Shards are listed likewise, `"file": "train-000000.tar"`, with the number of their `photos`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path, PurePosixPath
+
+NAME = "manifest.json"
+SPLITS = ("train", "val", "test")
+
+
+def parse_manifest(text: str, where: str) -> dict:
+    """Reads a manifest and checks that its rows are whole and their paths stay below its folder."""
+    try:
+        manifest = json.loads(text)
+        for row in manifest["files"]:
+            path = PurePosixPath(row["file"])
+            if path.is_absolute() or ".." in path.parts or row["split"] not in SPLITS:
+                raise ValueError(f"row {row}")
+            row["size"], row["sha256"] = int(row["size"]), str(row["sha256"])
+            if path.suffix == ".tar":
+                row["photos"] = int(row["photos"])
+        manifest["skipped"] = dict(manifest["skipped"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where} is no manifest of data_scripts ({error!r}): write it again") from error
+    return manifest
+
+
+def write_manifest(path: Path, name: str, source: str, files: list[dict], skipped: dict[str, str]) -> None:
+    """Writes a manifest, a line a file; nothing stands under `path` before it is whole."""
+    rows = ",\n".join("  " + json.dumps(row) for row in sorted(files, key=lambda row: row["file"]))
+    head = f'{{"name": {json.dumps(name)},\n "source": {json.dumps(source)},\n'
+    part = path.with_name(path.name + ".part")
+    part.write_text(f'{head} "files": [\n{rows}\n ],\n "skipped": {json.dumps(skipped)}}}\n')
+    os.replace(part, path)
+
+
+def pick_split(found, split: str, where: str) -> str:
+    """The name under which `where` holds the split: its own, or `val` for a test set where there is no `test`."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    name = "val" if split == "test" and "test" not in found else split
+    if name not in found:
+        raise ValueError(f"{where} has no split {split!r}, only {', '.join(sorted(found)) or 'none'}")
+    return name

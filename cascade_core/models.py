@@ -1,0 +1,322 @@
+"""The four networks of the paper (sections 3.2 and 3.3): generator, critic, deblurring-denoising network, cascade.
+
+Images are float32 ``(N, 3, H, W)`` in [0, 1]. The restoring networks clip their output to [0, 1] in ``eval`` mode
+only: a clipped pixel has no gradient, so while training they return what the last layer says.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def check_images(images: Tensor, who: str) -> None:
+    """Raise ``ValueError`` unless ``images`` is ``(N, 3, H, W)``."""
+    if images.dim() != 4 or images.shape[1] != 3:
+        raise ValueError(f"{who} takes images of shape (N, 3, H, W), got {tuple(images.shape)}")
+
+
+def initialize(network: nn.Module) -> None:
+    """Weights N(0, 0.02), batch norm scales N(1, 0.02), biases 0: DCGAN's rule, which Context Encoders use too."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+        if isinstance(getattr(module, "bias", None), Tensor):
+            nn.init.zeros_(module.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, batch norm, ReLU, convolution, batch norm, plus the identity (figure 3 of the paper).
+
+    Shape: ``(N, width, H, W)`` to the same.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class InpaintingGenerator(nn.Module):
+    """Encoder, seven residual blocks, decoder, with mirrored additive skips (section 3.2, figure 3).
+
+    The paper gives the layers and their order. Widths, kernel and stride are those of Context Encoders: kernel 4,
+    stride 2, padding 1 halves an even size exactly, and doubles it again without the checkerboard of an uneven overlap.
+    The last layer starts at zero, so the untrained generator returns its input.
+
+    Args:
+        widths: channels after each of the five convolutions.
+        num_block: residual blocks at the bottleneck.
+
+    Shape:
+        - input: ``(N, 3, H, W)``, any H and W; the hole carries a constant color.
+        - output: the same size. H and W are padded to multiples of 32 inside, and cropped again.
+
+    Example:
+        >>> generator = InpaintingGenerator(widths=(8, 8, 8, 8, 8), num_block=1)
+        >>> generator(torch.rand(2, 3, 50, 70)).shape
+        torch.Size([2, 3, 50, 70])
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (64, 64, 128, 256, 512), num_block: int = 7) -> None:
+        super().__init__()
+        if len(widths) != 5:
+            raise ValueError(f"the generator has five convolutions, got {len(widths)} widths: {widths}")
+        channels = (3, *widths)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2),
+            )
+            for before, after in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(num_block)))
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                nn.ConvTranspose2d(after, before, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(before),
+                nn.ReLU(),
+            )
+            for before, after in zip(reversed(channels[1:-1]), reversed(channels[2:]), strict=True)
+        )
+        self.decoder.append(nn.ConvTranspose2d(widths[0], 3, 4, stride=2, padding=1))
+        initialize(self)
+        nn.init.zeros_(self.decoder[-1].weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        estimate = self.estimate(images)
+        return estimate if self.training else estimate.clamp(0, 1)
+
+    def estimate(self, images: Tensor) -> Tensor:
+        """The output before it is clipped to [0, 1]."""
+        check_images(images, "InpaintingGenerator")
+        height, width = images.shape[-2:]
+        x = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
+        mirrored = []
+        for layer in self.encoder:  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
+            mirrored.append(x)
+            x = layer(x)
+        x = self.blocks(x)  # 4 -> 4
+        for layer in self.decoder:  # 4 -> 8 -> 16 -> 32 -> 64 -> 128
+            x = layer(x) + mirrored.pop()
+        return x[..., :height, :width]
+
+
+# Clipped weights make small activations: at the usual 1e-5, batch norm would no longer scale up a narrow critic's,
+# and they would fade from layer to layer until the critic is dead.
+EPS = 1e-12
+
+
+class Critic(nn.Module):
+    """VGG-16's convolutions, striding instead of pooling, and two fully connected layers (section 3.2).
+
+    No sigmoid: the score is any real number, higher for what looks real (Wasserstein GAN). It is computed in 32 bits
+    even under autocast, since the clipped weights make gradients that 16 bits lose. Batch norm after every convolution
+    but the first keeps the clipped critic alive, as in the WGAN authors' own code; the paper does not mention it.
+
+    Args:
+        size: side of the square images; the fully connected layers fix it. A multiple of 32.
+        widths: channels of the five groups of 2, 2, 3, 3, 3 convolutions.
+        hidden: units of the first fully connected layer.
+
+    Shape: ``(N, 3, size, size)`` to ``(N,)``.
+    """
+
+    def __init__(self, size: int = 128, widths: tuple[int, ...] = (64, 128, 256, 512, 512), hidden: int = 1024) -> None:
+        super().__init__()
+        if size % 32:
+            raise ValueError(f"the critic halves its input five times: size must be a multiple of 32, got {size}")
+        if len(widths) != 5:
+            raise ValueError(f"the critic has five groups of convolutions, got {len(widths)} widths: {widths}")
+        self.size = size
+        layers: list[nn.Module] = []
+        before = 3
+        for num_conv, width in zip((2, 2, 3, 3, 3), widths, strict=True):
+            for i in range(num_conv):
+                stride = 2 if i == num_conv - 1 else 1
+                layers.append(nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=before == 3))
+                if before != 3:
+                    layers.append(nn.BatchNorm2d(width, eps=EPS))
+                layers.append(nn.LeakyReLU(0.2))
+                before = width
+        self.features = nn.Sequential(*layers)  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
+        self.score = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (size // 32) ** 2, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, 1),
+        )
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(
+                f"this critic was made for images of shape (N, 3, {self.size}, {self.size}), got {tuple(images.shape)}"
+            )
+        with torch.autocast(images.device.type, enabled=False):
+            return self.score(self.features(images.float())).flatten()
+
+
+class DeblurDenoiseNet(nn.Module):
+    """Four convolutions that encode and four that decode; learns the residual, y = x - M(x) (section 3.3, figure 4).
+
+    Every convolution is 3x3, stride 1, zero-padded; all but the first and the last are followed by batch norm;
+    LeakyReLU has slope 0.001. The mirrored skips add the encoder's maps to the decoder's. The last layer starts at
+    zero, so the untrained network returns its input.
+
+    Args:
+        width: channels of every feature map; the paper's 96.
+
+    Shape: ``(N, 3, H, W)`` to the same, any H and W.
+    """
+
+    def __init__(self, width: int = 96) -> None:
+        super().__init__()
+
+        def layer() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.001)
+            )
+
+        first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.001))
+        self.encoder = nn.ModuleList([first, layer(), layer(), layer()])
+        self.decoder = nn.ModuleList([layer(), layer(), layer()])
+        self.residual = nn.Conv2d(width, 3, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.001)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+        nn.init.zeros_(first[0].bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        estimate = self.estimate(images)
+        return estimate if self.training else estimate.clamp(0, 1)
+
+    def estimate(self, images: Tensor) -> Tensor:
+        """The output before it is clipped to [0, 1]."""
+        check_images(images, "DeblurDenoiseNet")
+        x, maps = images, []
+        for layer in self.encoder:  # 3 -> 96 -> 96 -> 96 -> 96 channels
+            x = layer(x)
+            maps.append(x)
+        maps.pop()  # the innermost map has no mirror: it is the decoder's input
+        for layer in self.decoder:
+            x = layer(x) + maps.pop()
+        return images - self.residual(x)  # y = x - M(x)
+
+
+class Restoration(NamedTuple):
+    """What the cascade returns: the generator's image and the final one, both ``(N, 3, H, W)``."""
+
+    inpainted: Tensor
+    restored: Tensor
+
+
+class Cascade(nn.Module):
+    """The generator, and the deblurring-denoising network on its output (section 3.1, figure 2).
+
+    Nothing is clipped between the two, in either mode: noise that overshoots [0, 1] still tells the second network
+    something, and the second network meets in use what it met in training. Without a second network the generator's
+    image is the result: the arm "only GAN" of Table 2.
+
+    Shape: ``(N, 3, H, W)`` to two images of that shape, named ``inpainted`` and ``restored``.
+
+    Example:
+        >>> cascade = Cascade(InpaintingGenerator((8, 8, 8, 8, 8), 1), DeblurDenoiseNet(8)).eval()
+        >>> result = cascade(torch.rand(1, 3, 64, 64))
+        >>> result.inpainted.shape, result.restored.shape
+        (torch.Size([1, 3, 64, 64]), torch.Size([1, 3, 64, 64]))
+    """
+
+    def __init__(self, generator: InpaintingGenerator, refiner: DeblurDenoiseNet | None = None) -> None:
+        super().__init__()
+        self.generator = generator
+        self.refiner = refiner
+
+    def forward(self, images: Tensor) -> Restoration:
+        inpainted = self.generator.estimate(images)
+        restored = self.refiner.estimate(inpainted) if self.refiner else inpainted
+        if self.training:
+            return Restoration(inpainted, restored)
+        return Restoration(inpainted.clamp(0, 1), restored.clamp(0, 1))
+
+
+class Layer(NamedTuple):
+    """One row of a summary; ``size`` is the output's, without the batch; multiply-adds are for one image."""
+
+    name: str
+    kind: str
+    size: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+class Summary(NamedTuple):
+    """The layers of a network in the order in which they run, and their sums."""
+
+    layers: list[Layer]
+    parameters: int
+    multiply_adds: int
+
+    def __str__(self) -> str:
+        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
+        rows += [
+            (r.name, r.kind, " x ".join(map(str, r.size)), f"{r.parameters:,}", f"{r.multiply_adds:,}")
+            for r in (*self.layers, Layer("total", "", (), self.parameters, self.multiply_adds))
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        return "\n".join(
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
+            for a, b, c, d, e in rows
+        )
+
+
+def summary(network: nn.Module, height: int = 128, width: int = 128) -> Summary:
+    """Parameters, multiply-adds and output size of each layer with weights, for one image.
+
+    Args:
+        network: anything that takes ``(N, 3, H, W)``; it is run once, on zeros, and left as it was.
+        height, width: the image's size in pixels.
+
+    Example:
+        >>> summary(DeblurDenoiseNet(), 128, 128).parameters
+        504099
+    """
+    layers: list[Layer] = []
+
+    def record(name: str, module: nn.Module):
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            # a transposed convolution spreads each input value through its kernel; the others gather
+            places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+            work = module.weight.numel() * places[0, 0].numel() if module.weight.dim() == 4 else module.weight.numel()
+            if isinstance(module, nn.BatchNorm2d):
+                work = output[0].numel()  # a scale and a shift
+            count = sum(p.numel() for p in module.parameters())
+            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), count, work))
+
+        return hook
+
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
+    handles = [m.register_forward_hook(record(n, m)) for n, m in network.named_modules() if isinstance(m, kinds)]
+    training, parameter = network.training, next(network.parameters())
+    try:
+        with torch.no_grad():  # eval: a look must not move batch norm's statistics
+            network.eval()(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return Summary(layers, sum(x.parameters for x in layers), sum(x.multiply_adds for x in layers))
