@@ -1,0 +1,215 @@
+"""Downloads that resume, are verified, and leave nothing that passes for whole when they fail.
+
+`fetch` writes to `file.part` and renames it when its hash is right; `unpack` unpacks into `folder.unpacking` and
+renames that when the archive came to its end. Run the script again after any failure: it goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+CHUNK = 1 << 18
+TIMEOUT = 60  # seconds without a byte
+
+
+class DataError(RuntimeError):
+    """What went wrong with a data set, and what to do; the scripts print it without a traceback."""
+
+
+class Progress:
+    """Prints how far a task is and how long it will take, one line every `interval` seconds, for a log.
+
+    Args:
+        task: what to call it.
+        total: units in all; None where that is not known.
+        unit, per: name of the unit that is printed, and how many of what `add` counts make one.
+        done: what was there before; it does not count for the speed.
+    """
+
+    def __init__(self, task: str, total: int | None, unit: str, per: float = 1, done: int = 0, interval: float = 10):
+        self.task, self.total, self.unit, self.per, self.interval = task, total, unit, per, interval
+        self.first = self.done = done
+        self.begun = self.shown = time.monotonic()
+
+    def add(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.shown >= self.interval:
+            self.shown = now
+            print(self.line(now), file=sys.stderr, flush=True)
+
+    def line(self, now: float) -> str:
+        speed = (self.done - self.first) / max(now - self.begun, 1e-9)
+        text = f"{self.task}: {self.done / self.per:,.0f}"
+        text += f" of {self.total / self.per:,.0f} {self.unit}" if self.total else f" {self.unit}"
+        text += f", {speed / self.per:,.1f} {self.unit}/s"
+        if self.total and speed:
+            left = (self.total - self.done) / speed
+            text += f", {left:,.0f} s left" if left < 120 else f", {left / 60:,.0f} min left"
+        return text
+
+
+def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause: float = 2) -> Path:
+    """Downloads `url` to `path`, going on from `path.part` where an earlier try stopped.
+
+    Args:
+        digest: "sha256:..." or "md5:..." of the whole file. Without one, a download goes on only where the
+            server can tell that the file is still the same one (ETag); otherwise it begins again.
+        tries: attempts before giving up, `pause` seconds apart, twice as long after each.
+
+    Raises:
+        DataError: the server refuses, the connection fails `tries` times, or the hash is wrong. Nothing stands
+            under `path` then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
+    for attempt in range(tries):
+        try:
+            _receive(url, part, tag, digest)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code not in (408, 429):
+                raise DataError(
+                    f"{url}: the server answers {error.code} {error.reason}. The file has moved or is not for all: "
+                    "open the address in a browser, and see --help for other sources"
+                ) from error
+            reason = f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+        if attempt + 1 == tries:
+            got = part.stat().st_size if part.exists() else 0
+            raise DataError(
+                f"{url}: {reason}, {tries} times. {got:,} bytes are kept: run the same command again to go on"
+            )
+        time.sleep(pause * 2**attempt)
+    if digest and (found := file_digest(part, digest.partition(":")[0])) != digest:
+        part.unlink()
+        tag.unlink(missing_ok=True)
+        raise DataError(
+            f"{url}: expected {digest}, got {found}. The download was thrown away: run the same command again; if it "
+            "happens twice, the file at that address is another one, do not use it"
+        )
+    os.replace(part, path)
+    tag.unlink(missing_ok=True)
+    return path
+
+
+def _receive(url: str, part: Path, tag: Path, digest: str | None) -> None:
+    """One attempt; returns when the server's last byte is in `part`, raises OSError when it broke off."""
+    have = part.stat().st_size if part.exists() else 0
+    etag = tag.read_text() if tag.exists() else ""
+    request = urllib.request.Request(url, headers={"User-Agent": "cascade-core", "Accept-Encoding": "identity"})
+    if have and (etag or digest):
+        request.add_header("Range", f"bytes={have}-")
+        if etag:
+            request.add_header("If-Range", etag)
+    try:
+        reply = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return  # the last try had it all and did not come to the renaming
+        part.unlink()
+        raise ConnectionError("what was kept did not fit the file") from error
+    with reply:
+        ranged = reply.status == 206
+        if ranged and not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise ConnectionError("the server sent another part than the one asked for")
+        have = have if ranged else 0
+        strong = reply.headers.get("ETag", "")
+        tag.write_text("" if strong.startswith("W/") else strong)
+        length = reply.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        progress = Progress(part.stem, total, "MB", 1e6, have)
+        with part.open("ab" if ranged else "wb") as file:
+            while chunk := reply.read(CHUNK):
+                file.write(chunk)
+                progress.add(len(chunk))
+        if total is not None and progress.done != total:
+            raise ConnectionError(f"the connection broke off after {progress.done:,} of {total:,} bytes")
+
+
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """ "sha256:..." or "md5:..." of a file."""
+    with path.open("rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+
+
+def unpack(archive: Path, folder: Path, keep: Callable[[str], bool] = lambda name: True) -> Path:
+    """Unpacks a tar (of any compression) or zip archive into the new folder `folder`.
+
+    Args:
+        keep: says by its name whether a member is wanted.
+
+    Raises:
+        DataError: the archive is cut short or none, or a member would land outside of `folder`. There is no
+            `folder` then.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} is there already: delete it to unpack {archive.name} again")
+    rough = folder.with_name(folder.name + ".unpacking")
+    shutil.rmtree(rough, ignore_errors=True)
+    try:
+        rough.mkdir(parents=True)
+        if zipfile.is_zipfile(archive):
+            _unzip(archive, rough, keep)
+        else:
+            _untar(archive, rough, keep)
+    except (tarfile.FilterError, UnsafePath) as error:
+        shutil.rmtree(rough, ignore_errors=True)
+        raise DataError(f"{archive}: {error}. The archive is not safe to unpack: delete it") from error
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+        shutil.rmtree(rough, ignore_errors=True)
+        raise DataError(
+            f"{archive} cannot be unpacked ({error or 'it ends early'}): see that there is room on the disk, "
+            "delete the archive and run the same command again"
+        ) from error
+    os.replace(rough, folder)
+    return folder
+
+
+class UnsafePath(ValueError):
+    """A member of a zip file that climbs out of its folder."""
+
+
+def _untar(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:
+    def safe(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        member = tarfile.data_filter(member, path)  # raises for paths and links that lead outside, and devices
+        return member if member and (keep(member.name) or member.isdir()) else None
+
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter=safe)
+
+
+def _unzip(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:
+    with zipfile.ZipFile(archive) as file:
+        for name in file.namelist():
+            path = PurePosixPath(name.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                raise UnsafePath(f"{name!r} would land outside of the folder")
+        file.extractall(folder, [name for name in file.namelist() if keep(name)])  # checks each member's CRC
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script: a DataError ends it with its message and status 1, Ctrl-C with 130."""
+    try:
+        main()
+    except DataError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
