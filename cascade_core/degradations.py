@@ -203,7 +203,7 @@ def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Ten
     _check_size(size)
     if length.ndim != 1 or not length.is_floating_point() or not ((length >= 0) & (length <= size - 1)).all():
         raise ValueError(f"lengths must be float (N,), from 0 to size - 1 = {size - 1} px, got {length}")
-    points, terms = 256, 8  # the points of a path of 20 px lie less than 0.5 px apart
+    points, terms = 256, 8  # on a path of 20 px neighboring points lie half a px apart at most
     draw = torch.randn(len(length), 2, terms, generator=generator, device=generator.device).to(length)
     time = (torch.arange(points, device=length.device) + 0.5) / points
     k = torch.arange(1, terms, device=length.device)[:, None]
@@ -213,7 +213,8 @@ def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Ten
     path = path * (length / 2 / path.norm(dim=1).amax(1))[:, None, None]
     pixels = torch.arange(size, device=length.device) - size // 2
     weights = (1 - (path[..., None] - pixels).abs()).clamp(min=0)  # (N, 2, points, size)
-    return (weights[:, 1].mT @ weights[:, 0] / points)[:, None]
+    kernels = weights[:, 1].mT @ weights[:, 0]
+    return (kernels / kernels.sum((1, 2), keepdim=True))[:, None]
 
 
 def blur(images: Tensor, kernels: Tensor) -> Tensor:
@@ -312,7 +313,7 @@ def sample(
     ends = torch.tensor([levels[name] for name in names], dtype=torch.float32, device=device).cumsum(0)
     ranges = torch.tensor([LEVELS[name] for name in names], dtype=torch.float32, device=device)  # (levels, 3, 2)
     which, angle, coin, *draws = _uniform((7, n), generator, device)
-    low, high = ranges[torch.bucketize(which, ends[:-1], right=True)].unbind(2)  # (n, 3) each
+    low, high = ranges[torch.bucketize(which, ends[:-1])].unbind(2)  # (n, 3) each
     sigma, first, second, length = (
         torch.lerp(low[:, i], high[:, i], draw) for i, draw in zip((0, 1, 1, 2), draws, strict=True)
     )

@@ -94,7 +94,7 @@ class TestMasks:
 
     def test_brush_masks_differ_in_how_much_they_hide(self):
         hidden = brush_masks(64, 64, 64, seeded()).mean((1, 2, 3))
-        assert 0.1 < hidden.mean() < 0.3
+        assert 0.15 < hidden.mean() < 0.25  # less where strokes are lost beyond the border
         assert hidden.std() > 0.05
         assert hidden.max() < 0.7
 
@@ -107,6 +107,9 @@ class TestMasks:
         ]
         assert reached[0] > 0.95 * masks.sum()
         assert reached[1] < 0.5 * masks.sum()
+
+    def test_finest_brush_still_leaves_a_dot(self):
+        assert (brush_masks(64, 16, 16, seeded(), brush=(1e-6, 1e-6)).sum((1, 2, 3)) > 0).all()
 
     def test_random_masks_refuse(self):
         with pytest.raises(ValueError, match="share"):
@@ -196,6 +199,10 @@ class TestMotionKernels:
             change = kernels.diff(dim=0).abs().sum((1, 2, 3))
             assert change.min() > 1e-3
             assert change.max() < 4 * 0.05 / 2
+
+    def test_long_paths_have_no_gaps(self):
+        for kernel in motion_kernels(torch.full((32,), 20.0), 21, seeded())[:, 0]:
+            assert scipy.ndimage.label(kernel > 1e-4, np.ones((3, 3)))[1] == 1
 
     def test_shares_a_path_among_neighbors(self):
         """Anti-aliased: a short path that starts between pixels lights several of them, unevenly."""
@@ -315,6 +322,11 @@ class TestNoise:
         assert torch.equal(noisy[0], images[0])
         assert not torch.equal(noisy[1], images[1])
 
+    def test_unit(self):
+        """A sigma of 255 is a standard deviation of 1."""
+        noise = add_noise(torch.zeros(1, 1, 8, 8), 255.0, seeded())
+        assert torch.equal(noise, torch.randn(1, 1, 8, 8, generator=seeded()))
+
     def test_refuses(self, photos):
         images = photos[:2]
         for sigma in (-1.0, math.nan, torch.ones(3), torch.ones(2, 1)):
@@ -370,15 +382,19 @@ class TestSample:
         assert all(level.length[1] < KERNEL_SIZE and 3 * level.std[1] <= KERNEL_SIZE // 2 for level in LEVELS.values())
 
     def test_shares(self):
-        _, sigma = sample({"none": 0.5, "low": 0.0, "high": 0.3, "medium": 0.2}, 4000, seeded())
-        assert abs((sigma == 0).double().mean() - 0.5) < 0.03
-        assert abs((sigma > 30).double().mean() - 0.3) < 0.03
+        _, sigma = sample({"none": 0.5, "low": 0.0, "high": 0.3, "medium": 0.2}, 1000, seeded())
+        assert abs((sigma == 0).double().mean() - 0.5) < 0.05
+        assert abs((sigma > 30).double().mean() - 0.3) < 0.05
         assert not ((sigma > 0) & (sigma < 15)).any()
 
     def test_half_is_motion(self):
         kernels, _ = sample({"high": 1.0}, 1000, seeded())
         symmetric = (kernels - kernels.flip(2, 3)).abs().amax((1, 2, 3)) < 1e-6  # as a Gaussian is, and no random path
         assert abs(symmetric.double().mean() - 0.5) < 0.06
+        offset = torch.arange(float(KERNEL_SIZE)) - KERNEL_SIZE // 2
+        slant = torch.einsum("nij,i,j->n", kernels[symmetric, 0], offset, offset)
+        assert abs((slant > 0.1).double().mean() - (slant < -0.1).double().mean()) < 0.1
+        assert (slant.abs() > 0.1).double().mean() > 0.7  # and they lie in all directions
 
     def test_refuses(self):
         with pytest.raises(ValueError, match="no level 'strong'; there are none, low, medium, high"):
@@ -441,5 +457,5 @@ class TestDegrade:
         here = degrade(photos[:3], masks, MIX, seeded())
         there = degrade(photos[:3].to("cuda"), masks, MIX, seeded())
         assert there.images.device.type == there.masks.device.type == "cuda"
-        torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-5)
+        torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=2e-4)
         assert degrade(photos[:3], masks, MIX, seeded(0, "cuda")).images.device.type == "cpu"

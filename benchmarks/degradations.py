@@ -1,0 +1,93 @@
+"""Images a second of blur and noise, beside deepinv and kornia: `python -m benchmarks.degradations [device]`.
+
+Two tasks on a batch of 64 photos of 128 px with kernels of 21 px: "blur" convolves with the same kernels, drawn by
+`sample` in equal shares of its levels; "draw, blur, noise" lets each library draw a motion kernel for every photo first
+and add noise after. The libraries take turns in one process; the median of the rounds counts. A peer that is not
+installed is named as such.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from cascade_core.degradations import KERNEL_SIZE, LEVELS, add_noise, blur, motion_kernels, sample
+
+BATCH, SIDE, SIGMA = 64, 128, 25.0
+
+
+def contestants(device: str) -> dict[tuple[str, str], Callable[[], torch.Tensor] | None]:
+    """What runs for each (task, library); None for a library that is not installed."""
+    generator = torch.Generator(device).manual_seed(0)
+    images = torch.rand(BATCH, 3, SIDE, SIDE, generator=generator, device=device)
+    kernels, _ = sample(dict.fromkeys(LEVELS, 1 / len(LEVELS)), BATCH, generator, device)
+
+    def ours() -> torch.Tensor:
+        length = 3 + 17 * torch.rand(BATCH, generator=generator, device=device)
+        return add_noise(blur(images, motion_kernels(length, KERNEL_SIZE, generator)), SIGMA, generator)
+
+    runs = {("blur", "ours"): lambda: blur(images, kernels), ("draw, blur, noise", "ours"): ours}
+    try:
+        from deepinv.physics import GaussianNoise
+        from deepinv.physics.functional import conv2d, conv2d_fft
+        from deepinv.physics.generator import MotionBlurGenerator
+
+        motion = MotionBlurGenerator((KERNEL_SIZE, KERNEL_SIZE), rng=generator, device=device)
+        noise = GaussianNoise(SIGMA / 255, rng=generator)
+        runs["blur", "deepinv"] = lambda: conv2d(images, kernels, padding="reflect")
+        runs["blur", "deepinv, FFT"] = lambda: conv2d_fft(images, kernels, padding="reflect")
+        runs["draw, blur, noise", "deepinv"] = lambda: noise(
+            conv2d(images, motion.step(BATCH)["filter"], padding="reflect")
+        )
+    except ImportError:
+        runs |= {("blur", "deepinv"): None, ("draw, blur, noise", "deepinv"): None}
+    try:
+        from kornia.augmentation import RandomGaussianNoise, RandomMotionBlur
+        from kornia.filters import filter2d
+
+        straight = RandomMotionBlur(KERNEL_SIZE, 180.0, 1.0, border_type="reflect", p=1.0)
+        add = RandomGaussianNoise(std=SIGMA / 255, p=1.0)
+        runs["blur", "kornia"] = lambda: filter2d(images, kernels[:, 0], behaviour="conv")
+        runs["draw, blur, noise", "kornia"] = lambda: add(straight(images))
+    except ImportError:
+        runs |= {("blur", "kornia"): None, ("draw, blur, noise", "kornia"): None}
+    return runs
+
+
+def measure(device: str = "cpu", rounds: int = 15) -> list[dict]:
+    """Rows of task, library, images a second (None: not installed) and how many times as fast ours is."""
+    runs = contestants(device)
+    seconds = {name: [] for name, run in runs.items() if run}
+    for turn in range(rounds + 2):  # two to warm up
+        for name, times in seconds.items():
+            start = time.perf_counter()
+            runs[name]()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if turn >= 2:
+                times.append(time.perf_counter() - start)
+    rate = {name: BATCH / median(times) for name, times in seconds.items()}
+    return [
+        {
+            "task": task,
+            "library": library,
+            "images_per_second": rate.get((task, library)),
+            "ours_is_times_as_fast": rate[task, "ours"] / rate[task, library] if (task, library) in rate else None,
+        }
+        for task, library in sorted(runs)
+    ]
+
+
+def main() -> None:
+    device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    print(f"{torch.cuda.get_device_name() if device != 'cpu' else f'CPU, {torch.get_num_threads()} threads'}")
+    for row in measure(device):
+        rate, ratio = row["images_per_second"], row["ours_is_times_as_fast"]
+        result = f"{rate:10,.0f} images/s   ours is {ratio:.2f} times as fast" if rate else "not installed"
+        print(f"{row['task']:18} {row['library']:13} {result}")
+
+
+if __name__ == "__main__":
+    main()
