@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log2
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def source(*functions: Callable):
     """The source of functions as they run, for a notebook to show; a chapter never retypes the package's code."""
     from IPython.display import Markdown
 
-    code = "\n\n".join(inspect.getsource(function).rstrip() for function in functions)
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(function)).rstrip() for function in functions)
     return Markdown(f"```python\n{code}\n```")
 
 

@@ -77,13 +77,18 @@ class PerceptualLoss(nn.Module):
             wanted = self.maps(target)
         return sum(F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)) / len(TAPS)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The four feature maps: 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size."""
+    def maps(self, images: Tensor, taps: tuple[int, ...] = TAPS) -> list[Tensor]:
+        """The feature maps: for the four taps 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size.
+
+        Args:
+            images: ``(N, 3, H, W)`` in [0, 1].
+            taps: indices of torchvision's ``features``, rising, up to relu4_3's; nothing behind the last is computed.
+        """
         x = (images - self.mean) / self.std
         maps = []
-        for index, layer in enumerate(self.features):
+        for index, layer in enumerate(self.features[: taps[-1] + 1]):
             x = layer(x)
-            if index in TAPS:
+            if index in taps:
                 maps.append(x)
         return maps
 

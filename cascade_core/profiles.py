@@ -2,7 +2,7 @@
 
 A profile is one frozen record. Every value that the paper leaves out stands here, once, with what was chosen and the
 source; `open_questions` makes the book's table "What the paper leaves open" from it. Nothing else in the package has a
-number of its own for training.
+number of its own for training, but for the fixed part of the Context Encoder's recipe, which is its authors'.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def one_of(*names: str) -> Check:
     return "one of " + ", ".join(names), lambda v: v in names
 
 
-def setting(stages: tuple[int, ...], check: Check, question: str = "", source: str = "", default: Any = None):
+def setting(stages: tuple[int | str, ...], check: Check, question: str = "", source: str = "", default: Any = None):
     """A field of a profile: the stages whose outcome it decides, what is valid, the paper's silence that it fills."""
     metadata = {"stages": stages, "check": check, "question": question, "source": source}
     if default is None:
@@ -37,7 +37,8 @@ def setting(stages: tuple[int, ...], check: Check, question: str = "", source: s
     return field(default_factory=lambda: default, metadata=metadata)
 
 
-ALL, GAN, INPAINT = (1, 2, 3, 4), (1, 2), (1, 2, 4)
+CE = "context_encoder"  # the baseline that is trained
+ALL, INPAINT = (1, 2, 3, 4, CE), (1, 2, 4, CE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +79,17 @@ class Profile:
         "Context Encoders: 64-64-128-256-512, kernel 4, stride 2; narrower in the smaller profiles",
         (64, 64, 128, 256, 512),
     )
-    generator_blocks: int = setting(INPAINT, COUNT, default=7)  # the paper's seven
+    generator_blocks: int = setting((1, 2, 4), COUNT, default=7)  # the paper's seven
     critic_widths: tuple[int, ...] = setting((2,), WIDTHS, default=(64, 128, 256, 512, 512))  # the paper's, VGG-16's
     critic_hidden: int = setting((2,), COUNT, "units of the critic's first fully connected layer", "SRGAN: 1024", 1024)
     refiner_width: int = setting((3, 4), COUNT, default=96)  # the paper's 96
 
     # stage 1: generator, MSE
     stage1_steps: int = setting(
-        (1,), COUNT, "how long each stage trains", "to the plateau of the loss, within the profile's time"
+        (1, CE), COUNT, "how long each stage trains", "to the plateau of the loss, within the profile's time"
     )
     stage1_batch: int = setting(
-        (1,), COUNT, "photos in a batch", "Context Encoders: 64; DnCNN: 128; less where memory or time asks"
+        (1, CE), COUNT, "photos in a batch", "Context Encoders: 64; DnCNN: 128; less where memory or time asks"
     )
     stage1_rate: float = setting(
         (1,),
@@ -98,7 +99,7 @@ class Profile:
     )
 
     # stage 2: generator and critic; RMSProp, as the paper says
-    stage2_steps: int = setting((2,), COUNT)
+    stage2_steps: int = setting((2, CE), COUNT)
     stage2_batch: int = setting((2,), COUNT)
     stage2_rate: float = setting(
         (2,), POSITIVE, "learning rates of the Wasserstein GAN", "its authors' main.py: RMSProp at 5e-5", 5e-5
@@ -159,6 +160,23 @@ class Profile:
     )
     stage4_norm_steps: int = setting((4,), COUNT, default=50)  # batches that batch norm is measured on
 
+    # the Context Encoder of Table 1; its widths are the generator's
+    context_encoder_bottleneck: int = setting(
+        (CE,),
+        COUNT,
+        "how the Context Encoder of Table 1 is trained (the paper takes its authors' results)",
+        "its authors' README and train.lua: 4000 units in the bottleneck, fewer where the network is narrower; here on "
+        "the same photos, in stage 1's batches, for the steps of stages 1 and 2 together",
+        4000,
+    )
+    context_encoder_rate: float = setting(
+        (CE,),
+        POSITIVE,
+        "learning rate of the Context Encoder's discriminator, a tenth of its own",
+        "its authors' train.lua: Adam at 2e-4; here warmed up and lowered as in the stages",
+        2e-4,
+    )
+
     # the loop
     warmup_share: float = setting(ALL, WEIGHT, default=0.05)  # of the steps, the rate rising from 0
     log_every: int = setting((), COUNT, default=50)  # steps between two points of the loss curves
@@ -196,6 +214,15 @@ class Profile:
                 f"got {self.save_every}: a resumed run's loss curve starts at a whole interval"
             )
 
+    @property
+    def context_encoder_steps(self) -> int:
+        """As many as the two stages that train the generator to inpaint."""
+        return self.stage1_steps + self.stage2_steps
+
+    @property
+    def context_encoder_batch(self) -> int:
+        return self.stage1_batch
+
 
 def _kind(item: dataclasses.Field) -> type:
     """The plain type of a field: ``tuple`` for ``tuple[int, ...]``."""
@@ -231,7 +258,8 @@ _PROFILES = [
         stage4_steps=100,
         stage4_batch=16,
         stage4_rate=5e-4,
-        log_every=10,
+        context_encoder_bottleneck=500,
+        log_every=5,
         save_every=100,
     ),
     Profile(
@@ -259,6 +287,7 @@ _PROFILES = [
         stage4_steps=1_500,
         stage4_batch=16,
         stage4_rate=2e-4,
+        context_encoder_bottleneck=2000,
     ),
     Profile(
         name="gpu",
@@ -330,8 +359,9 @@ def read(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     return dataclasses.replace(PROFILES[name], **changes)
 
 
-def for_stage(profile: Profile, stage: int) -> dict[str, Any]:
-    """The settings that decide what a stage comes to, by name; two profiles that agree here train the same weights."""
+def for_stage(profile: Profile, stage: int | str) -> dict[str, Any]:
+    """The settings that decide what a stage or a trained baseline comes to, by name; two profiles that agree here train
+    the same weights."""
     return {
         item.name: getattr(profile, item.name) for item in fields(profile) if stage in item.metadata.get("stages", ())
     }
@@ -344,8 +374,21 @@ def open_questions() -> list[dict[str, str]]:
             "question": item.metadata["question"],
             "source": item.metadata["source"],
             "setting": item.name,
-            **{name: str(getattr(profile, item.name)) for name, profile in PROFILES.items()},
+            **{name: _words(getattr(profile, item.name)) for name, profile in PROFILES.items()},
         }
         for item in fields(Profile)
         if item.metadata.get("question")
     ]
+
+
+def _words(value: Any) -> str:
+    """A value as a table shows it.
+
+    >>> _words({"none": 0.4, "low": 0.6}), _words((117 / 255, 1.0)), _words(5e-5)
+    ('none 0.4, low 0.6', '0.459, 1', '5e-05')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {share:g}" for name, share in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(_words(item) for item in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ a pixel and no farther, so tiles that overlap by that much give exactly what the
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +24,13 @@ from .baselines import laplace
 from .data import read_photo
 from .degradations import center_hole, punch
 from .models import Cascade
+from .photos import FORMATS
 from .progress import Progress
 
 REACH = 8  # px around a pixel that the deblurring-denoising network sees: one for each of its 3x3 convolutions
-TILE = 512  # px, side of what is deblurred at a time
-COARSE = 512  # px, side of the copy on which the shape of the mask is looked at
+TILE = 256  # px, side of what is deblurred at a time
+COARSE = 1024  # px, side of the copy on which the shape of the mask is looked at
+STRIP = 64  # rows that are in memory as floats
 
 
 class Restored(NamedTuple):
@@ -47,7 +49,6 @@ class Window(NamedTuple):
     hole: int
 
 
-@torch.no_grad()
 def restore(
     photo: np.ndarray,
     mask: np.ndarray | None,
@@ -69,9 +70,24 @@ def restore(
     Raises:
         ValueError: the mask does not fit or hides everything, or a network that is needed is not among them.
     """
+    result = Restored(photo.copy(), photo.copy())
+    restore_in_place(result.restored, mask, networks, settings, deblur, progress, result.inpainted)
+    return result
+
+
+def restore_in_place(
+    photo: np.ndarray,
+    mask: np.ndarray | None,
+    networks: Mapping[str, nn.Module],
+    settings: Mapping[str, Any],
+    deblur: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    inpainted: np.ndarray | None = None,
+) -> None:
+    """`restore` in the memory of the photo itself; a copy of it, if given, becomes the generator's image."""
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"the photo must be (H, W, 3) bytes, got {photo.shape} of {photo.dtype}")
-    holes = np.zeros(photo.shape[:2], bool) if mask is None else mask.astype(bool)
+    holes = np.zeros(photo.shape[:2], bool) if mask is None else mask.astype(bool, copy=False)
     if holes.shape != photo.shape[:2]:
         sizes = " x ".join(map(str, holes.shape[::-1])), " x ".join(map(str, photo.shape[1::-1]))
         raise ValueError(f"the mask has {sizes[0]} px, the photo {sizes[1]}: they must agree")
@@ -80,32 +96,23 @@ def restore(
     for name, wanted in (("generator", holes.any()), ("refiner", deblur)):
         if wanted and name not in networks:
             raise ValueError(f"these weights hold {', '.join(networks)}, but no {name}: use those of stage 4")
-    windows = list(cover(holes, settings["size"], settings["hole"]))
-    tiles = list(tiling(*holes.shape)) if deblur else []
-    total = len(windows) + len(tiles)
+    size, hole, fill = settings["size"], settings["hole"], settings["fill"]
+    windows = list(cover(holes, size, hole))
+    total = len(windows) + (count_tiles(*holes.shape) if deblur else 0)
 
-    inpainted = smooth_fill(photo, holes) if windows else photo.copy()
-    restored = inpainted.copy()
-    painted = np.zeros_like(holes)
-    for done, window in enumerate(windows, 1):
-        part = cut(inpainted, window, settings["size"])
-        hole = center_hole(1, settings["size"], settings["size"], settings["hole"])
-        result = run(networks, punch(part, hole, settings["fill"]))
-        for image, target in zip(result, (inpainted, restored), strict=True):
-            fade_in(target, to_bytes(image, window.side), window, holes, painted)
-        mark(painted, window)
+    if windows:
+        smooth_fill(photo, holes)
+    for done, (window, before) in enumerate(with_earlier(windows), 1):
+        images = run(networks, punch(cut(photo, window, size), center_hole(1, size, size, hole), fill))
+        for image, target in zip(images, (inpainted, photo), strict=True):
+            if target is not None:
+                paint(image, target, window, before, holes)
         progress(done, total)
-    if deblur:
-        source = restored.copy()
-        for done, (top, left, bottom, right) in enumerate(tiles, len(windows) + 1):
-            y, x = max(0, top - REACH), max(0, left - REACH)
-            part = to_tensor(source[y : bottom + REACH, x : right + REACH])
-            clean = networks["refiner"](part.to(device_of(networks["refiner"])))
-            clean = to_bytes(clean)[top - y : bottom - y, left - x : right - x]
-            known = ~holes[top:bottom, left:right]  # the holes went through it already, window by window
-            restored[top:bottom, left:right][known] = clean[known]
-            progress(done, total)
-    return Restored(inpainted, restored)
+    deblurred = tiles(photo, networks["refiner"]) if deblur else ()
+    for done, (rows, columns, clean) in enumerate(deblurred, len(windows) + 1):
+        known = ~holes[rows, columns]  # the holes went through it already, window by window
+        np.copyto(photo[rows, columns], clean, where=known[..., None])
+        progress(done, total)
 
 
 def cover(holes: np.ndarray, size: int, hole: int) -> Iterator[Window]:
@@ -117,17 +124,26 @@ def cover(holes: np.ndarray, size: int, hole: int) -> Iterator[Window]:
     parts, count = ndimage.label(coarse, np.ones((3, 3)))
     depth = ndimage.distance_transform_edt(np.pad(coarse, 1))[1:-1, 1:-1]
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts, count), 1):
-        top, bottom, left, right = (factor * v for v in (rows.start, rows.stop, columns.start, columns.stop))
-        width = 2 * factor * depth[rows, columns][parts[rows, columns] == number].max()
+        width = factor * (2 * depth[rows, columns][parts[rows, columns] == number].max() - 1)
+        box = [slice(factor * part.start, factor * part.stop) for part in (rows, columns)]
+        top, bottom = extent(holes[*box].any(1), box[0].start)  # to the pixel: the blocks of the copy are coarse
+        left, right = extent(holes[*box].any(0), box[1].start)
         longest = max(bottom - top, right - left)
         compact = longest <= max(hole, 2 * width)  # one square, rather than many along something long and thin
         square = max(hole, longest if compact else round(1.25 * width))
         side = round(size * square / hole)
+        margin = (side - square) // 2
         for y in centers(top, bottom, square):
             for x in centers(left, right, square):
-                window = Window(y - side // 2, x - side // 2, side, square)
-                if inside(holes, window).any():
+                window = Window(y - square // 2 - margin, x - square // 2 - margin, side, square)
+                if holes[hole_of(window, *holes.shape)].any():
                     yield window
+
+
+def extent(used: np.ndarray, start: int) -> tuple[int, int]:
+    """Where the true values of a line that begins at ``start`` begin and end."""
+    places = np.flatnonzero(used)
+    return start + int(places[0]), start + int(places[-1]) + 1
 
 
 def centers(low: int, high: int, square: int) -> list[int]:
@@ -143,20 +159,37 @@ def centers(low: int, high: int, square: int) -> list[int]:
     return [round(first + (last - first) * i / (count - 1)) for i in range(count)]
 
 
-def hole_of(window: Window, height: int, width: int) -> tuple[slice, slice, slice, slice]:
-    """The window's hole, clipped to the photo: rows and columns in the photo, and in the window."""
-    offset = (window.side - window.hole) // 2
-    slices = []
-    for start, length in ((window.top, height), (window.left, width)):
-        low, high = max(0, start + offset), min(length, start + offset + window.hole)
-        slices += [slice(low, high), slice(low - start, high - start)]
-    return slices[0], slices[2], slices[1], slices[3]
+def hole_of(window: Window, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a window's hole in a photo, clipped to it."""
+    margin = (window.side - window.hole) // 2
+    top, left = window.top + margin, window.left + margin
+    return slice(max(0, top), min(height, top + window.hole)), slice(max(0, left), min(width, left + window.hole))
 
 
-def inside(array: np.ndarray, window: Window) -> np.ndarray:
-    """What of an array ``(H, W, ...)`` lies in a window's hole."""
-    rows, columns, _, _ = hole_of(window, *array.shape[:2])
-    return array[rows, columns]
+def with_earlier(windows: Sequence[Window]) -> Iterator[tuple[Window, list[Window]]]:
+    """Each window, and those before it whose holes overlap its own."""
+    places = np.array([(w.top + (w.side - w.hole) // 2, w.left + (w.side - w.hole) // 2, w.hole) for w in windows])
+    for number, window in enumerate(windows):
+        before, own = places[:number], places[number]
+        apart = np.abs(2 * (before[:, :2] - own[:2]) + before[:, 2:] - own[2])  # twice the distance of the centers
+        near = (apart < before[:, 2:] + own[2]).all(1)
+        yield window, [windows[i] for i in np.flatnonzero(near)]
+
+
+def weight(window: Window, rows: slice, columns: slice) -> np.ndarray:
+    """A window's weight at some of the photo's pixels: 1 in the middle of its hole, falling evenly to 0 at its rim."""
+    margin = (window.side - window.hole) // 2
+    tents = (
+        1 - np.abs(np.arange(part.start, part.stop) - start - margin - (window.hole - 1) / 2) / (window.hole / 2)
+        for start, part in ((window.top, rows), (window.left, columns))
+    )
+    return np.outer(*(tent.clip(0) for tent in tents))
+
+
+def strips(low: int, high: int) -> Iterator[slice]:
+    """Low ... high - 1 in slices of at most ``STRIP``: what needs floats goes through a photo strip by strip."""
+    for start in range(low, high, STRIP):
+        yield slice(start, min(high, start + STRIP))
 
 
 def cut(photo: np.ndarray, window: Window, size: int) -> Tensor:
@@ -165,60 +198,88 @@ def cut(photo: np.ndarray, window: Window, size: int) -> Tensor:
         np.arange(start, start + window.side).clip(0, length - 1)
         for start, length in zip(window[:2], photo.shape[:2], strict=True)
     )
-    part = Image.fromarray(photo[np.ix_(rows, columns)])
-    return to_tensor(np.asarray(part.resize((size, size), Image.Resampling.BICUBIC)))
+    step = max(1, window.side // (2 * size))  # a box filter for the first whole-number step, as in training crops
+    height = step * max(1, STRIP // step)
+    parts = (photo[np.ix_(rows[i : i + height], columns)] for i in range(0, window.side, height))
+    reduced = [np.asarray(Image.fromarray(part).reduce(step)) for part in parts]
+    box = (0, 0, window.side / step, window.side / step)
+    small = Image.fromarray(np.concatenate(reduced)).resize((size, size), Image.Resampling.BICUBIC, box)
+    return to_tensor(np.asarray(small))
 
 
+@torch.no_grad()
 def run(networks: Mapping[str, nn.Module], images: Tensor) -> tuple[Tensor, Tensor]:
     """The generator's image and the final one, which are the same where there is no second network."""
     network = Cascade(networks["generator"], networks.get("refiner")).eval()
     return network(images.to(device_of(network)))
 
 
-def fade_in(target: np.ndarray, image: np.ndarray, window: Window, holes: np.ndarray, painted: np.ndarray) -> None:
-    """Paint a window's hole into the photo where the mask is; over what is painted already, strongest in its middle."""
-    rows, columns, down, across = hole_of(window, *holes.shape)
-    place = (np.arange(window.side) - (window.side - 1) / 2) / (window.hole / 2)
-    tent = (1 - np.abs(place)).clip(0, 1)
-    share = np.minimum(tent[down, None], tent[None, across])
-    share = np.where(painted[rows, columns], share, 1.0) * holes[rows, columns]
-    mixed = target[rows, columns] + share[..., None] * (image[down, across].astype(float) - target[rows, columns])
-    target[rows, columns] = np.rint(mixed).astype(np.uint8)
+def paint(image: Tensor, photo: np.ndarray, window: Window, before: Sequence[Window], holes: np.ndarray) -> None:
+    """Paint a window's hole into the photo where the mask is: over earlier windows, as the mean by their weights."""
+    rows, columns = hole_of(window, *holes.shape)
+    small = Image.fromarray(to_bytes(image))
+    scale = small.width / window.side
+    for part in strips(rows.start, rows.stop):
+        box = (columns.start, part.start, columns.stop, part.stop)
+        box = tuple(scale * (v - start) for v, start in zip(box, 2 * (window.left, window.top), strict=True))
+        size = columns.stop - columns.start, part.stop - part.start
+        pixels = np.asarray(small.resize(size, Image.Resampling.BICUBIC, box))
+        own, others = weight(window, part, columns), sum(weight(w, part, columns) for w in before)
+        share = (own / (own + others))[..., None]
+        mixed = photo[part, columns] + share * (pixels.astype(float) - photo[part, columns])
+        np.copyto(photo[part, columns], np.rint(mixed).astype(np.uint8), where=holes[part, columns][..., None])
 
 
-def mark(painted: np.ndarray, window: Window) -> None:
-    inside(painted, window)[:] = True
-
-
-def smooth_fill(photo: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """The photo with a smooth surface over its holes, for the windows that see more of the mask than they fill.
+def smooth_fill(photo: np.ndarray, holes: np.ndarray) -> None:
+    """Lay a smooth surface over the photo's holes, for the windows that see more of the mask than they fill.
 
     It is the Laplace fill of a small copy, so it costs no more for a large photo.
     """
     factor = max(1, -(-max(holes.shape) // 256))
-    share = shrink(~holes, factor)
-    colors = np.stack([shrink(np.where(holes, 0, photo[..., c]), factor) for c in range(3)], -1)
-    known = share > 0
-    colors = np.where(known[..., None], colors / np.where(known, share, 1)[..., None], 0)
-    small = laplace(to_tensor(colors), torch.from_numpy(~known)[None, None].float())
-    height, width = holes.shape
-    large = Image.fromarray(to_bytes(small)).resize((small.shape[3] * factor, small.shape[2] * factor), Image.BILINEAR)
-    return np.where(holes[..., None], np.asarray(large)[:height, :width], photo)
+    np.copyto(photo, 0, where=holes[..., None])
+    known = 1 - shrink(holes, factor)[..., None]
+    colors = shrink(photo, factor) / np.where(known > 0, known, 1)
+    small = laplace(to_tensor(colors), torch.from_numpy(known == 0).permute(2, 0, 1)[None].float())
+    image, width = Image.fromarray(to_bytes(small)), holes.shape[1]
+    for rows in strips(0, len(holes)):
+        box = 0, rows.start / factor, width / factor, rows.stop / factor
+        part = image.resize((width, rows.stop - rows.start), Image.Resampling.BILINEAR, box)
+        np.copyto(photo[rows], np.asarray(part), where=holes[rows][..., None])
 
 
 def shrink(array: np.ndarray, factor: int) -> np.ndarray:
     """Means over blocks of ``factor`` x ``factor``; the blocks at the lower and right border may be smaller."""
-    sums = np.add.reduceat(array, np.arange(0, array.shape[0], factor), 0, dtype=np.float32)
-    sums = np.add.reduceat(sums, np.arange(0, array.shape[1], factor), 1)
-    heights, widths = (np.diff([*range(0, n, factor), n]) for n in array.shape)
-    return sums / np.outer(heights, widths)
+    height, width = array.shape[:2]
+    lefts = np.arange(0, width, factor)
+    blocks = [
+        np.add.reduceat(array[top : top + factor].mean(0, dtype=np.float32), lefts) for top in range(0, height, factor)
+    ]
+    widths = np.diff([*lefts, width]).reshape(-1, *[1] * (array.ndim - 2))
+    return np.stack(blocks) / widths
 
 
-def tiling(height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Top, left, bottom, right of the tiles of a photo."""
+def count_tiles(height: int, width: int) -> int:
+    """
+    >>> count_tiles(256, 257)
+    2
+    """
+    return -(-height // TILE) * -(-width // TILE)
+
+
+@torch.no_grad()
+def tiles(photo: np.ndarray, network: nn.Module) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Rows, columns and bytes of each tile, deblurred; the caller may write them into the photo at once."""
+    height, width = photo.shape[:2]
+    above = photo[:0]
     for top in range(0, height, TILE):
+        bottom, y = min(height, top + TILE), top - len(above)
+        strip = np.concatenate([above, photo[top : bottom + REACH]])  # a copy: the tiles are written over
+        above = photo[bottom - REACH : bottom].copy()
         for left in range(0, width, TILE):
-            yield top, left, min(height, top + TILE), min(width, left + TILE)
+            right, x = min(width, left + TILE), max(0, left - REACH)
+            part = to_tensor(strip[:, x : right + REACH]).to(device_of(network))
+            clean = to_bytes(network(part))[top - y : bottom - y, left - x : right - x]
+            yield slice(top, bottom), slice(left, right), clean
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -226,25 +287,39 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def to_bytes(images: Tensor, side: int | None = None) -> np.ndarray:
-    """``(1, 3, H, W)`` in [0, 1] to ``(H, W, 3)`` bytes, enlarged to a side if asked."""
-    pixels = images[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    if side is None or side == pixels.shape[0]:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+def to_bytes(images: Tensor) -> np.ndarray:
+    """``(1, 3, H, W)`` in [0, 1] to ``(H, W, 3)`` bytes."""
+    return images[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """A mask from a picture: true where it is light.
+def read_pixels(path: Path) -> tuple[np.ndarray, bytes | None]:
+    """A photo's pixels ``(H, W, 3)``, and its color profile where they are still the pixels that it speaks of.
+
+    Raises:
+        ValueError: it is no photo, or damaged.
+    """
+    try:
+        image = read_photo(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for rows in strips(0, image.height):
+        pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+    profile = image.info.get("icc_profile")
+    return pixels, profile if profile and profile[16:20] == b"RGB " else None
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask ``(H, W)`` from a picture: true where it is light, in any color.
 
     Raises:
         ValueError: it is no picture, or marks nothing.
     """
-    mask = np.asarray(read_photo(path).convert("L")) > 127
+    mask = read_pixels(path)[0].max(2) > 127
     if not mask.any():
         raise ValueError(f"{path} marks nothing: what is missing must be white, the rest black")
     return mask
@@ -261,34 +336,36 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
     args = parser.parse_args(arguments)
-    outputs = [path for path in (args.out, args.inpainted) if path]
     try:
         if not (args.mask or args.deblur):
             raise ValueError("nothing to do: give a --mask of what is missing, --deblur, or both")
-        for path in outputs:
+        if args.inpainted == args.out:
+            raise ValueError(f"--inpainted and --out are the same file, {args.out}")
+        for path in filter(None, (args.inpainted, args.out)):
             check_output(path, args.force)
-        photo = np.asarray(read_photo(args.photo))
-        mask = read_mask(args.mask) if args.mask else None
         _, about = checkpoints.read_weights(args.weights)
         networks = {name: network.to(args.device) for name, network in stages.load(args.weights).items()}
+        mask = read_mask(args.mask) if args.mask else None
+        photo, profile = read_pixels(args.photo)
         bar: list[Progress] = []
 
         def show(done: int, total: int) -> None:
             bar[:] = bar or [Progress("restore", total)]
             bar[0].update(done, {})
 
-        result = restore(photo, mask, networks, about["settings"], args.deblur, show)
-        for path, pixels in ((args.out, result.restored), (args.inpainted, result.inpainted)):
+        inpainted = photo.copy() if args.inpainted else None
+        restore_in_place(photo, mask, networks, about["settings"], args.deblur, show, inpainted)
+        for path, pixels in ((args.inpainted, inpainted), (args.out, photo)):
             if path:
-                write_photo(path, pixels)
+                write_photo(path, pixels, profile)
                 print(path)
-    except (ValueError, RuntimeError) as error:
-        parser.exit(1, f"error: {error}\n")
+    except (ValueError, RuntimeError, OSError, AssertionError) as error:  # AssertionError: torch has no such device
+        parser.exit(1, f"error: {str(error).splitlines()[0]}\n")
 
 
 def check_output(path: Path, force: bool) -> None:
     """Raise ``ValueError`` where a photo cannot be written, before any work is done."""
-    if path.suffix.lower() not in Image.registered_extensions():
+    if kind_of(path) not in FORMATS:
         raise ValueError(f"{path}: unknown kind of picture {path.suffix!r}; name it .png or .jpg")
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}")
@@ -296,10 +373,16 @@ def check_output(path: Path, force: bool) -> None:
         raise ValueError(f"{path} is there already; --force overwrites it")
 
 
-def write_photo(path: Path, pixels: np.ndarray) -> None:
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    options = {"quality": 95} if kind == "JPEG" else {}
-    checkpoints.write_atomically(path, lambda file: Image.fromarray(pixels).save(file, kind, **options))
+def kind_of(path: Path) -> str | None:
+    """Pillow's name for a kind of picture that it can write, by the file's suffix."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    return kind if kind in Image.SAVE else None
+
+
+def write_photo(path: Path, pixels: np.ndarray, profile: bytes | None = None) -> None:
+    options = {"quality": 95} if kind_of(path) in ("JPEG", "WEBP") else {}
+    image = Image.fromarray(pixels)
+    checkpoints.write_atomically(path, lambda file: image.save(file, kind_of(path), icc_profile=profile, **options))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The four training stages (section 3.4): what each one trains, from where, and the command that does it.
+"""The four training stages (section 3.4), and the baseline that is trained: what each one trains, from where, and the
+command that does it.
 
     run = train(1, profiles.read("smoke"), data.open_photos(), "runs")  # trains what is missing, loads what is there
 
 or from the shell, also on several GPUs or nodes::
 
-    python -m cascade_core.stages 1 2 3 4 --profile gpu --data PHOTOS --out runs --devices 4
+    python -m cascade_core.stages 1 2 3 4 context_encoder --profile gpu --data PHOTOS --out runs --devices 4
 """
 
 import argparse
@@ -21,28 +22,39 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from . import checkpoints, data, profiles, steps, training
+from .baselines.context_encoder import (
+    ContextEncoder,
+    Discriminator,
+    check_context_encoder,
+    context_encoder_optimizers,
+    context_encoder_step,
+)
 from .losses import GeneratorLoss, PerceptualLoss
 from .models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from .profiles import Profile
 from .training import Training, TrainingError
 
-__all__ = ["STAGES", "Run", "TrainingError", "build", "load", "train"]
+__all__ = ["STAGES", "TRAININGS", "Run", "TrainingError", "build", "load", "train"]
 
 
 BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "generator": lambda s: InpaintingGenerator(tuple(s["generator_widths"]), s["generator_blocks"]),
     "critic": lambda s: Critic(s["size"], tuple(s["critic_widths"]), s["critic_hidden"]),
     "refiner": lambda s: DeblurDenoiseNet(s["refiner_width"]),
+    "context_encoder": lambda s: ContextEncoder(
+        s["size"], s["hole"], s["fill"], tuple(s["generator_widths"]), s["context_encoder_bottleneck"]
+    ),
+    "discriminator": lambda s: Discriminator(s["size"], tuple(s["generator_widths"])),
 }
 
 
 def build(name: str, settings: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """A network with fresh weights: ``generator``, ``critic`` or ``refiner``, in the settings' size.
+    """A network with fresh weights by its name in ``BUILD``, in the settings' size.
 
     The weights depend on the name and the seed alone, so arms of a comparison start from the same ones.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * 3 + list(BUILD).index(name))
+        torch.manual_seed(seed * len(BUILD) + list(BUILD).index(name))
         return BUILD[name](settings)
 
 
@@ -51,15 +63,21 @@ class Stage:
     """What a stage trains, and from where.
 
     Attributes:
+        number: 1 to 4, or the name of a baseline that is trained.
         networks: what is trained and saved, by name.
         start: network -> stage whose weights it starts from.
     """
 
-    number: int
+    number: int | str
     title: str
     step: training.Step
     networks: tuple[str, ...]
     start: Mapping[str, int]
+
+    @property
+    def key(self) -> str:
+        """``stage1`` to ``stage4``, or the baseline's name: how its settings and its folder begin."""
+        return f"stage{self.number}" if isinstance(self.number, int) else self.number
 
     def trains(self, profile: Profile) -> tuple[str, ...]:
         """The networks to train; an arm of Table 2 trains stage 4 without the second one."""
@@ -71,7 +89,7 @@ class Stage:
         return {} if scratch else {n: s for n, s in self.start.items() if n in self.trains(profile)}
 
     def setting(self, profile: Profile, name: str) -> Any:
-        return getattr(profile, f"stage{self.number}_{name}")
+        return getattr(profile, f"{self.key}_{name}")
 
 
 STAGES = {
@@ -80,6 +98,13 @@ STAGES = {
     3: Stage(3, "stage 3: deblurring-denoising network", steps.step_3, ("refiner",), {}),
     4: Stage(4, "stage 4: cascade", steps.step_4, ("generator", "refiner"), {"generator": 2, "refiner": 3}),
 }
+TRAININGS: dict[int | str, Stage] = {
+    **STAGES,
+    "context_encoder": Stage(
+        "context_encoder", "Context Encoder", context_encoder_step, ("context_encoder", "discriminator"), {}
+    ),
+}
+"""The stages, and the baseline of Table 1 that is trained on the same photos."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,7 @@ class Run:
 
 
 def train(
-    stage: int,
+    stage: int | str,
     profile: Profile,
     photos: data.Photos,
     out: str | Path,
@@ -112,7 +137,7 @@ def train(
     runs share what they have in common and never mix what they have not.
 
     Args:
-        stage: 1 to 4.
+        stage: 1 to 4, or ``"context_encoder"``.
         photos: the training photos.
         out: the folder under which the stages' folders stand.
         fabric: the devices to train on, from `training.fabric_for`; ``None`` takes one, the GPU if there is one.
@@ -122,27 +147,27 @@ def train(
         RuntimeError: the weights of the perceptual loss cannot be had, told before the first step.
         TrainingError: the run broke down.
     """
-    if stage not in STAGES:
-        raise ValueError(f"unknown stage {stage!r}; the stages are 1, 2, 3, 4")
+    if stage not in TRAININGS:
+        raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
     out, fabric = Path(out), fabric or training.fabric_for(profile)
     pending = [s for s in needed(stage, profile) if not checkpoints.finished(folder_of(s, profile, photos, out, seed))]
     for number in pending:
-        check(STAGES[number], profile, photos, out, fabric)
+        check(TRAININGS[number], profile, photos, out, fabric)
     for number in pending:
-        fit(STAGES[number], profile, photos, out, seed, fabric)
+        fit(TRAININGS[number], profile, photos, out, seed, fabric)
     folder = folder_of(stage, profile, photos, out, seed)
     history, record = checkpoints.finished(folder)
     networks = load(folder / checkpoints.WEIGHTS)
     return Run(folder, {name: n.to(fabric.device) for name, n in networks.items()}, history, record)
 
 
-def needed(stage: int, profile: Profile) -> list[int]:
+def needed(stage: int | str, profile: Profile) -> list[int | str]:
     """The stages to train for one, itself the last.
 
     >>> needed(4, profiles.read("smoke"))
     [1, 2, 3, 4]
     """
-    before = {s for start in STAGES[stage].starts(profile).values() for s in needed(start, profile)}
+    before = {s for start in TRAININGS[stage].starts(profile).values() for s in needed(start, profile)}
     return [*sorted(before), stage]
 
 
@@ -156,6 +181,8 @@ def check(plan: Stage, profile: Profile, photos: data.Photos, out: Path, fabric:
     batches(plan, profile, photos, 0, 0, 0, fabric)
     if plan.number == 2 and profile.perceptual_weight:
         PerceptualLoss(profile.perceptual_weights)
+    if plan.number == "context_encoder":
+        check_context_encoder(profile)
 
 
 def load(weights: str | Path) -> dict[str, nn.Module]:
@@ -170,7 +197,8 @@ def load(weights: str | Path) -> dict[str, nn.Module]:
 
 def fit(plan: Stage, profile: Profile, photos: data.Photos, out: Path, seed: int, fabric: Fabric) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
-    folder, key = folder_of(plan.number, profile, photos, out, seed), (seed, plan.number)
+    folder = folder_of(plan.number, profile, photos, out, seed)
+    key = seed, list(TRAININGS).index(plan.number) + 1
     networks = {name: build(name, sizes(profile), seed) for name in plan.trains(profile)}
     for name, start in plan.starts(profile).items():
         before = folder_of(start, profile, photos, out, seed)
@@ -255,6 +283,8 @@ def prepare(plan: Stage, profile: Profile, fabric: Fabric, networks: dict[str, n
         features = PerceptualLoss(profile.perceptual_weights) if profile.perceptual_weight else None
         weights = profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight
         modules["loss"] = GeneratorLoss(*weights, features)
+    elif plan.number == "context_encoder":
+        optimizers = context_encoder_optimizers(networks, rate)
     else:
         if plan.number == 4:
             modules = {"cascade": Cascade(**networks)}
@@ -263,20 +293,21 @@ def prepare(plan: Stage, profile: Profile, fabric: Fabric, networks: dict[str, n
     return Training(profile, fabric, networks, modules, optimizers, constant)
 
 
-def folder_of(stage: int, profile: Profile, photos: data.Photos, out: Path, seed: int) -> Path:
+def folder_of(stage: int | str, profile: Profile, photos: data.Photos, out: Path, seed: int) -> Path:
     """Where a stage's results stand: ``out/PROFILE-stageN-HASH``, the hash over all that decides them."""
-    return out / f"{profile.name}-stage{stage}-{fingerprint(stage, profile, photos, seed)}"
+    return out / f"{profile.name}-{TRAININGS[stage].key}-{fingerprint(stage, profile, photos, seed)}"
 
 
-def fingerprint(stage: int, profile: Profile, photos: data.Photos, seed: int) -> str:
-    before = {name: fingerprint(s, profile, photos, seed) for name, s in STAGES[stage].starts(profile).items()}
+def fingerprint(stage: int | str, profile: Profile, photos: data.Photos, seed: int) -> str:
+    before = {name: fingerprint(s, profile, photos, seed) for name, s in TRAININGS[stage].starts(profile).items()}
     decides = [stage, profiles.for_stage(profile, stage), before, photos.hash, seed]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def sizes(profile: Profile) -> dict[str, Any]:
-    """The settings that fix the networks' sizes."""
+    """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
     names = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "refiner_width")
+    names += ("hole", "fill", "context_encoder_bottleneck")
     return {name: getattr(profile, name) for name in names}
 
 
@@ -284,7 +315,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cascade_core.stages", description="Train stages of the cascade; finished ones are kept."
     )
-    parser.add_argument("stages", type=int, nargs="+", choices=STAGES, help="the stages to train, and what they need")
+    parser.add_argument(
+        "stages", type=read_stage, nargs="+", choices=TRAININGS, help="the stages to train, and what they need"
+    )
     parser.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.PROFILES)} (default: smoke)")
     parser.add_argument("--data", help="a folder of photos (default: the photos that come with scikit-image)")
     parser.add_argument("--out", default="runs", help="where the results go (default: runs)")
@@ -306,6 +339,10 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{run.record['title']}: {run.folder / checkpoints.WEIGHTS}")
     except (ValueError, RuntimeError) as error:
         parser.exit(1, f"error: {error}\n")
+
+
+def read_stage(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def read_setting(text: str) -> tuple[str, Any]:

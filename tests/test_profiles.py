@@ -41,7 +41,7 @@ def test_frozen():
         ("smoke", {"stage4_mix": {"none": 0.5}}, "stage4_mix must be shares that add up to 1"),
         ("smoke", {"stage4_batch_norm": "off"}, "one of reestimate, freeze, plain, got 'off'"),
         ("smoke", {"precision": "16"}, "one of auto, 32-true, bf16-mixed"),
-        ("smoke", {"save_every": 15}, r"save_every must be a multiple of log_every \(10\), got 15"),
+        ("smoke", {"save_every": 12}, r"save_every must be a multiple of log_every \(5\), got 12"),
     ],
 )
 def test_wrong_names_and_values_list_the_right_ones(name, changes, message):

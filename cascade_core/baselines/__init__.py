@@ -18,10 +18,12 @@ from collections.abc import Callable
 
 from .biharmonic import biharmonic
 from .chain import chain
+from .context_encoder import ContextEncoder, context_encoder
 from .interface import Inpainter, Restorer, estimate_sigma
 from .laplace import laplace
 from .mean import mean
 from .nearest import KNearest
+from .neural_patch_synthesis import NeuralPatchSynthesis
 from .non_local_means import non_local_means
 from .patchmatch import patchmatch
 from .richardson_lucy import richardson_lucy
@@ -40,8 +42,16 @@ INPAINTERS: dict[str, Inpainter] = {
 }
 """Ready to use: ``INPAINTERS[name](images, masks)``."""
 
-FACTORIES: dict[str, Callable[..., Inpainter]] = {"k-nn": KNearest}
-"""Need training photos or weights first: ``FACTORIES[name](...)`` makes an inpainter."""
+FACTORIES: dict[str, Callable[..., Inpainter]] = {
+    "k-nn": KNearest,
+    "context encoder": context_encoder,
+    "neural patch synthesis": NeuralPatchSynthesis,
+}
+"""Need training photos or weights first: ``FACTORIES[name](...)`` makes an inpainter.
+
+k-NN takes the photos' crops; the Context Encoder its network, from ``stages.train("context_encoder", ...)``; Neural
+Patch Synthesis the inpainter that makes its content, which in Table 1 is the Context Encoder.
+"""
 
 DENOISERS: dict[str, Restorer] = {
     "non-local means": non_local_means,
@@ -59,11 +69,14 @@ __all__ = [
     "FACTORIES",
     "INPAINTERS",
     "RESTORERS",
+    "ContextEncoder",
     "Inpainter",
     "KNearest",
+    "NeuralPatchSynthesis",
     "Restorer",
     "biharmonic",
     "chain",
+    "context_encoder",
     "estimate_sigma",
     "laplace",
     "mean",

@@ -14,11 +14,16 @@ from cascade_core.degradations import brush_masks, center_hole
 from cascade_core.metrics import psnr
 
 NEEDS = {"telea": "cv2", "patchmatch": "patchmatch"}
+# The Context Encoder is missing: it refuses all masks but one, and has a test file of its own.
+MADE = {
+    "k-nn": lambda make: make(torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)), k=2),
+    "neural patch synthesis": lambda make: make(laplace, "random", scales=2, rounds=1, iterations=2),
+}
 NAMES = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(NEEDS[name]) is None, reason=f"no {NEEDS[name]}"))
     if name in NEEDS
     else name
-    for name in [*INPAINTERS, *FACTORIES]
+    for name in [*INPAINTERS, *MADE]
 ]
 
 
@@ -26,8 +31,7 @@ NAMES = [
 def fill(request):
     if request.param in INPAINTERS:
         return INPAINTERS[request.param]
-    crops = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    return FACTORIES[request.param](crops, k=2)
+    return MADE[request.param](FACTORIES[request.param])
 
 
 def holes():

@@ -1,0 +1,56 @@
+# What a person types. `make help` lists it.
+#     make book PROFILE=cpu DATA=~/photos SEED=1 CORES=8
+PYTHON ?= python3
+PROFILE ?= smoke
+DATA ?=
+SEED ?= 0
+CORES ?= all
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+
+# Fails, saying why, unless the interpreter is as new as pyproject.toml asks. Old ones must be able to read it.
+CHECK = import re, sys; \
+  need = re.search("requires-python = .>=([0-9.]+)", open("pyproject.toml").read()).group(1); \
+  sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
+  "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
+
+.PHONY: help book test lint lock clean
+
+help:
+	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
+	@echo "             PROFILE=smoke|cpu|gpu|paper  DATA=folder of photos  SEED=0  CORES=all"
+	@echo "make test    lint, then run every test"
+	@echo "make lint    ruff alone"
+	@echo "make lock    write requirements.lock anew from the newest versions"
+	@echo "make clean   remove all that these made: pages, TRAINED NETWORKS in _build/runs, the environment"
+
+# Made again when the dependencies change.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c '$(CHECK)'
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[baselines,book,dev]"
+	@touch $@
+
+book: $(READY)
+	@$(RUN) book/build.py --profile "$(PROFILE)" --data "$(DATA)" --seed "$(SEED)" --cores "$(CORES)"
+
+test: lint
+	@$(RUN) -m pytest
+
+lint: $(READY)
+	@$(RUN) -m ruff check -q .
+
+# An environment of its own, so that what is written is what a fresh install gets.
+lock:
+	@$(PYTHON) -m venv --clear _build/lock-venv
+	@_build/lock-venv/bin/python -m pip install -q --disable-pip-version-check -e ".[baselines,book,dev]"
+	@{ sed -n '/^#/p' requirements.lock; _build/lock-venv/bin/python -m pip freeze --exclude-editable; } > _build/requirements.lock
+	@mv _build/requirements.lock requirements.lock
+	@rm -r _build/lock-venv
+
+clean:
+	rm -rf _build $(VENV) .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

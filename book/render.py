@@ -1,0 +1,109 @@
+"""Builds the pages from the executed chapters; a warning is an error.
+
+    python book/render.py --build _build/smoke 01_data_synthesis 02_networks ...
+
+The sources' pages and the executed copies are laid side by side in BUILD/stage under the names that they have in
+book/, so a page's links, and its Colab button, mean the source notebook. Jupyter Book would build a page from a
+notebook that failed and say nothing, so each copy is checked once more.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+from execute import RECORD, ChapterError, read_executed, tags
+
+BOOK = Path(__file__).resolve().parent
+CONFIG = BOOK.parent / "_config.yml"
+
+
+def toc_entries(toc: Path) -> list[str]:
+    """The pages that the table of contents names, in its order."""
+
+    def files(node: object) -> list[str]:
+        if isinstance(node, list):
+            return [name for item in node for name in files(item)]
+        if isinstance(node, dict):
+            own = [node[key] for key in ("root", "file") if key in node]
+            return own + [name for value in node.values() for name in files(value)]
+        return []
+
+    return files(yaml.safe_load(toc.read_text("utf-8")))
+
+
+def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
+    """Lays out the pages' sources; raises ValueError if a page of the contents is missing or a chapter is in none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml"]:
+        shutil.copy(source, folder)
+    if (BOOK / "_static").is_dir():
+        shutil.copytree(BOOK / "_static", folder / "_static")
+    for chapter in chapters:
+        nb = read_executed(executed / f"{chapter}.ipynb", chapter)
+        # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
+        nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
+        for part in [nb, *nb.cells]:
+            part.metadata.pop("papermill", None)
+        nb.metadata.pop(RECORD, None)
+        nbformat.write(nb, folder / f"{chapter}.ipynb")
+    entries = toc_entries(folder / "_toc.yml")
+    for entry in entries:
+        if not any((folder / f"{entry}{end}").exists() for end in ("", ".md", ".ipynb")):
+            raise ValueError(f"_toc.yml names {entry!r}: there is no such page or chapter")
+    for chapter in chapters:
+        if chapter not in entries:
+            raise ValueError(f"chapter {chapter}: _toc.yml does not name it, so no page would show it")
+
+
+def render(build: Path) -> None:
+    """Runs Jupyter Book on BUILD/stage and puts the pages into BUILD/html."""
+    site = build / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", build / "stage"]
+    options = ["--config", CONFIG, "--toc", build / "stage" / "_toc.yml", "--path-output", site]
+    run = subprocess.run(
+        [*command, *options, "-W", "-n", "--keep-going"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    (build / "logs").mkdir(exist_ok=True)
+    log = build / "logs" / "pages.log"
+    log.write_text(run.stdout)
+    if run.returncode:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
+        warnings = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+        raise ValueError("\n".join(["pages: Jupyter Book found faults", *warnings, f"  all it said: {log}"]))
+    shutil.rmtree(build / "html", ignore_errors=True)
+    os.replace(site / "_build" / "html", build / "html")
+    shutil.rmtree(site)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="+", help="names of the chapters, without .ipynb")
+    parser.add_argument("--build", type=Path, required=True, help="the folder that has executed/")
+    args = parser.parse_args()
+    build = args.build.resolve()
+    try:
+        stage(build / "stage", build / "executed", args.chapters)
+        render(build)
+    except (ChapterError, ValueError) as error:
+        (build / "partial").mkdir(exist_ok=True)
+        (build / "partial" / "pages.txt").write_text(f"{error}\n")
+        print("pages: FAILED", flush=True)
+        return 1
+    (build / "done" / "pages").touch()
+    print("pages: done", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

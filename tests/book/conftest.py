@@ -1,0 +1,92 @@
+"""A small book in a temporary folder: the real workflow, with a few made-up chapters that need no torch."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book"))
+
+PARAMETERS = 'profile_name = "smoke"\ndata_folder = None\nruns_folder = "runs"\nseed = 0'
+
+
+def notebook(*cells: str, parameters: str = PARAMETERS):
+    """A notebook with a title, a parameters cell and these code cells."""
+    first = v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell("# Title"), first, *map(v4.new_code_cell, cells)])
+    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    return nb
+
+
+class Book:
+    """A copy of the project's workflow with chapters a, b and c, where c stands on a."""
+
+    def __init__(self, root: Path):
+        self.root, self.book, self.build = root, root / "book", root / "_build"
+        self.book.mkdir(parents=True)
+        for name in ("build.py", "execute.py", "inputs.py", "render.py"):
+            shutil.copy(ROOT / "book" / name, self.book)
+        shutil.copy(ROOT / "_config.yml", root)
+        chapters = 'CHAPTERS = {"a": [], "b": [], "c": ["a"]}'
+        text, count = re.subn(r"CHAPTERS = \{.*?\n\}", chapters, (ROOT / "book" / "Snakefile").read_text(), flags=re.S)
+        assert count == 1
+        (self.book / "Snakefile").write_text(text)
+        (root / "cascade_core").mkdir()
+        (root / "cascade_core" / "models.py").write_text("x = 1\n")
+        (root / "results").mkdir()
+        files = "".join(f"  - file: {name}\n" for name in "abc")
+        (self.book / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
+        (self.book / "references.bib").write_text("")
+        (self.book / "index.md").write_text("# The book\n\nSee [chapter a](a.ipynb).\n")
+        for name in "abc":
+            self.write(name, notebook(self.trace(name)))
+
+    def trace(self, name: str) -> str:
+        """Code by which a chapter leaves a line each time it is executed."""
+        return f"with open({str(self.root / 'trace')!r}, 'a') as file:\n    print({name!r}, seed, file=file)"
+
+    def write(self, name: str, nb) -> None:
+        nbformat.write(nb, self.book / f"{name}.ipynb")
+
+    def traced(self) -> list[str]:
+        """The chapters executed since the last call, sorted."""
+        path = self.root / "trace"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return sorted(line.split()[0] for line in lines)
+
+    def make(self, *options: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, self.book / "build.py", "--cores", "2", *options]
+        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    def execute(self, name: str, timeout: float = 60, env=None, **parameters) -> subprocess.CompletedProcess:
+        """Runs one chapter as the workflow does."""
+        inputs = self.build / "smoke" / "inputs" / f"{name}.json"
+        inputs.parent.mkdir(parents=True, exist_ok=True)
+        inputs.write_text(json.dumps({"parameters": parameters}))
+        command = [sys.executable, self.book / "execute.py", self.book / f"{name}.ipynb"]
+        options = ["--build", self.build / "smoke", "--timeout", str(timeout)]
+        return subprocess.run([*command, *options], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+
+    def executed(self, name: str) -> Path:
+        return self.build / "smoke" / "executed" / f"{name}.ipynb"
+
+    def partial(self, name: str) -> Path:
+        return self.build / "smoke" / "partial" / f"{name}.ipynb"
+
+
+@pytest.fixture
+def book(tmp_path) -> Book:
+    return Book(tmp_path / "a book")
+
+
+@pytest.fixture(scope="module")
+def shared_book(tmp_path_factory) -> Book:
+    return Book(tmp_path_factory.mktemp("made") / "a book")

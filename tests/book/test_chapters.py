@@ -1,0 +1,57 @@
+"""The real chapters' sources: what a reader, Colab and the workflow each need of them."""
+
+import re
+import tomllib
+
+import execute
+import nbformat
+import pytest
+import render
+import yaml
+
+from .conftest import ROOT
+
+SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
+URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+# On Colab alone, and beside its own torch, numpy, ipykernel and ipywidgets: without versions, and without the `book`
+# group, which a reader there does not need and whose ipykernel would replace the running one. The baselines are small.
+COLAB = f"""import sys
+
+if "google.colab" in sys.modules:
+    %pip install -q "cascade-core[baselines] @ git+{URL}"
+"""
+EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs", "seed": 0}
+
+
+def test_contents_workflow_and_sources_name_the_same_chapters():
+    block = re.search(r"CHAPTERS = (\{.*?\n\})", (ROOT / "book" / "Snakefile").read_text(), flags=re.S)
+    chapters = eval(block[1], {})
+    pages = render.toc_entries(ROOT / "book" / "_toc.yml")
+    assert sorted(chapters) == [path.stem for path in SOURCES]
+    assert [page for page in pages if (ROOT / "book" / f"{page}.ipynb").exists()] == list(chapters)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_source(path):
+    nb = nbformat.read(path, 4)
+    nbformat.validate(nb)
+    execute.check_source(nb, path.stem, EXPECTED)  # no outputs, no unknown parameter
+    assert execute.defaults(nb, path.stem) == EXPECTED
+    assert nb.metadata.kernelspec.name == "python3"  # without a kernel the page shows no Colab button
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    assert code[0].source.strip() == COLAB.strip()
+    assert "parameters" in execute.tags(code[1])
+    assert nb.cells[0].cell_type == "markdown"
+    assert nb.cells[0].source.startswith("# ")
+    ids = [cell.id for cell in nb.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_lock_holds_exact_versions_of_what_make_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    groups = [project["dependencies"], *(extras[name] for name in ("baselines", "book", "dev"))]
+    names = {re.match(r"[\w-]+", line)[0].lower() for group in groups for line in group}
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+    assert names <= {line.split("==")[0].lower().replace("_", "-") for line in lines}

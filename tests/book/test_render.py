@@ -1,0 +1,83 @@
+"""The pages: what Jupyter Book lets pass must not pass here."""
+
+import nbformat
+import pytest
+import render
+import yaml
+
+from .conftest import ROOT, notebook
+
+CAPTION = {"mystnb": {"figure": {"caption": "A line.", "name": "fig-line"}, "image": {"alt": "a line"}}}
+
+
+@pytest.fixture(scope="module")
+def book(shared_book):
+    """A book whose chapters ran once; each test renders it anew."""
+    nb = notebook("for i in range(3):\n    print('line', i)", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    nb.cells[3].metadata.update(CAPTION)
+    shared_book.write("a", nb)
+    (shared_book.root / "photos").mkdir()
+    run = shared_book.make("--data", str(shared_book.root / "photos"))
+    assert run.returncode == 0, run.stdout + run.stderr
+    return shared_book
+
+
+def stage(book, *chapters):
+    render.stage(book.build / "stage", book.build / "smoke" / "executed", list(chapters))
+
+
+@pytest.fixture(autouse=True)
+def _in_the_small_book(monkeypatch, book):
+    monkeypatch.setattr(render, "BOOK", book.book)
+
+
+def test_the_page(book):
+    page = (book.build / "html" / "a.html").read_text()
+    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"].removeprefix(
+        "https://github.com/"
+    )
+    assert f"https://colab.research.google.com/github/{address}/blob/main/book/a.ipynb" in page
+    assert 'alt="a line"' in page
+    assert "A line." in page
+    assert page.count("line 1") == 1
+    assert "line 0\nline 1\nline 2" in page, "what one cell prints is one block"
+    assert str(book.root) not in page, "the cell with the parameters that were put in is not the reader's"
+    assert str(book.root) not in (book.build / "html" / "_sources" / "a.ipynb").read_text()
+
+
+def test_a_failed_notebook_is_not_built(book):
+    """As papermill leaves it when a cell fails. Jupyter Book would build it without a word."""
+    path = book.executed("a")
+    good = path.read_text()
+    nb = nbformat.read(path, 4)
+    nb.cells[-1].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="bad", traceback=[])]
+    nbformat.write(nb, path)
+    with pytest.raises(ValueError, match=r"chapter a, cell 4 \(import matplotlib.*: ValueError: bad"):
+        stage(book, "a", "b", "c")
+    path.write_text(good)
+
+
+def test_contents_and_chapters_must_agree(book):
+    with pytest.raises(ValueError, match="_toc.yml names 'c': there is no such page"):
+        stage(book, "a", "b")
+    toc = book.book / "_toc.yml"
+    good = toc.read_text()
+    toc.write_text(good.replace("  - file: b\n", ""))
+    with pytest.raises(ValueError, match="chapter b: _toc.yml does not name it"):
+        stage(book, "a", "b", "c")
+    toc.write_text(good)
+
+
+def test_a_warning_is_an_error(book):
+    """A link to nowhere, and a plot cell whose last line has a value: a second figure of the same name."""
+    nb = notebook("import matplotlib.pyplot as plt\nplt.plot([1, 2])")
+    nb.cells[2].metadata.update(CAPTION)
+    book.write("b", nb)
+    index = book.book / "index.md"
+    index.write_text(index.read_text() + "\n[lost](nowhere.md)\n")
+    run = book.make("--data", str(book.root / "photos"))
+    assert run.returncode == 1
+    assert "pages: Jupyter Book found faults" in run.stderr
+    assert "nowhere.md" in run.stderr
+    assert "fig-line" in run.stderr
+    assert not (book.build / "smoke" / "done" / "pages").exists()
