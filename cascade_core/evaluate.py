@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from . import checkpoints, data, metrics, stages, training
 from .baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, laplace, tune
 from .baselines.context_encoder import context_encoder
+from .baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from .degradations import FILL, LEVELS, Degraded, center_hole, degrade
 from .models import Cascade
 
@@ -157,12 +158,13 @@ def _with(restore: Callable[..., Tensor], parameters: Mapping[str, float]) -> Ca
     return lambda images, kernels, sigma: restore(images, kernels, sigma, **parameters)
 
 
-def of_weights(*paths: str | Path, device: torch.device | str = "cpu") -> dict[str, Method]:
+def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str | None = None) -> dict[str, Method]:
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
     hold one network, ``generator``, ``refiner`` or ``context encoder``; the first two together also make ``separate``:
-    trained each on its own, one after the other. What judged them in training is left out.
+    trained each on its own, one after the other. What judged them in training is left out. With weights for a VGG-16
+    (``"imagenet"``, ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
 
     Raises:
         ValueError: a file that is no weights file, and two files with the same network.
@@ -173,7 +175,10 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu") -> dict[s
         if set(networks) == {"generator", "refiner"}:
             found = of_cascade(Cascade(**networks).eval())
         elif "context_encoder" in networks:
-            found = {"context encoder": inpainter(context_encoder(networks["context_encoder"]))}
+            content = context_encoder(networks["context_encoder"])
+            found = {"context encoder": inpainter(content)}
+            if vgg:
+                found["neural patch synthesis"] = inpainter(NeuralPatchSynthesis(content, vgg))
         else:
             found = {name: network(n) for name, n in networks.items()}
             alone |= networks
@@ -397,7 +402,7 @@ def methods_for(
         ValueError: one is unknown, or lacks its package, its weights or its training photos.
     """
     usable, missing = available()
-    usable |= of_weights(*args.weights, device=device)
+    usable |= of_weights(*args.weights, device=device, vgg=args.vgg)
     trained = ("k-nn", "classical chain")
     asked = args.methods
     if asked is None:
@@ -414,6 +419,8 @@ def methods_for(
             hint = "" if args.weights else "; networks come with --weights FILE"
             raise ValueError(f"unknown method {name!r}; there are {known}{hint}")
     about: dict[str, Any] = {"weights": [weights_record(path) for path in args.weights]}
+    if "neural patch synthesis" in asked:
+        about["vgg"] = args.vgg
     if needing := [name for name in asked if name in trained]:
         photos = data.open_photos(args.train, "train")
         if photos.hash in [data.open_photos(folder, "test").hash for folder in args.images]:
@@ -443,8 +450,9 @@ def parser() -> argparse.ArgumentParser:
         "--methods",
         nargs="+",
         help=f"input, {', '.join(INPAINTERS)}, k-nn, 'classical chain' and, as the weights are, generator, refiner, "
-        "separate, inpainted, cascade (default: all that can run)",
+        "separate, inpainted, cascade, 'context encoder', 'neural patch synthesis' (default: all that can run)",
     )
+    parser.add_argument("--vgg", help="imagenet, random or a VGG-16 state dict: neural patch synthesis runs on it")
     parser.add_argument("--train", help="a folder of training photos, for k-nn and the classical chain")
     parser.add_argument("--crops", type=int, default=12_000, help="training crops to take from them (default: 12000)")
     parser.add_argument("--name", help="the data set's name in tables, BSD300, say (default: the folder's)")

@@ -57,7 +57,7 @@ class NeuralPatchSynthesis:
             outside the hole is left out.
         rounds: of matching and optimization at each scale.
         iterations: of L-BFGS in each round, at most. The original makes 100 at each scale; on one CPU thread a 128 px
-            image takes 6 s with 10 and 3 s with 5, at the same PSNR.
+            image takes 6 s with 10 and 3 s with 5, and the mean PSNR moves by 0.02 dB.
         texture, smoothness: weights against the content's.
 
     Raises:

@@ -2,10 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from cascade_core.baselines import ContextEncoder, NeuralPatchSynthesis, context_encoder, laplace, mean
-from cascade_core.baselines.neural_patch_synthesis import Places, match, texture_distance, usable_places
+from cascade_core.baselines.neural_patch_synthesis import (
+    LAYERS,
+    Places,
+    match,
+    texture_distance,
+    usable_places,
+)
 from cascade_core.degradations import center_hole
 
 
@@ -34,6 +41,16 @@ def by_hand(features, hole, span):
             patches.append(features[:, y : y + 3, x : x + 3].flatten())
     nearest = [max(outside, key=lambda j: F.cosine_similarity(patches[i], patches[j], 0)) for i in inside]
     return inside, outside, torch.stack([patches[j] for j in nearest], 1)
+
+
+def test_the_layers_are_relu3_1_and_relu4_1(synthesis):
+    layers = synthesis.vgg.features
+    pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    assert list(LAYERS) == [pools[1] + 2, pools[2] + 2]  # pooling, convolution, ReLU
+    image = torch.rand(1, 3, 64, 64)
+    for index, features in synthesis.maps(image).items():
+        assert features.shape[-1] == 64 // LAYERS[index]
+        torch.testing.assert_close(features, layers[: index + 1]((image - synthesis.vgg.mean) / synthesis.vgg.std))
 
 
 class TestMatch:
