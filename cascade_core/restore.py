@@ -284,7 +284,7 @@ def tiles(photo: np.ndarray, network: nn.Module) -> Iterator[tuple[slice, slice,
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """``(H, W, 3)`` from 0 to 255 to ``(1, 3, H, W)`` in [0, 1]."""
-    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)[None].float() / 255
 
 
 def to_bytes(images: Tensor) -> np.ndarray:
