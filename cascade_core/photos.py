@@ -7,6 +7,7 @@ Gray, palette, CMYK and 16 bit become 8 bit RGB, transparent pixels are laid ove
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -35,13 +36,13 @@ def read_photo(file: str | Path | BinaryIO) -> Image.Image:
     try:
         with Image.open(file, formats=FORMATS) as image:
             image.load()
-            image = _upright(image)
+            _turn_upright(image)
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 return _eight_bits(image).convert("RGB")
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-            return image.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")  # convert() would copy it
     except Exception as error:  # a broken file raises nearly anything: OSError, SyntaxError, struct.error
         raise ValueError(_reason(error)) from error
 
@@ -55,11 +56,10 @@ def photo_size(file: str | Path) -> tuple[int, int]:
         raise ValueError(_reason(error)) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # an unreadable EXIF block says nothing about the pixels, which did decode
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # An unreadable EXIF block says nothing about the pixels, which did decode.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -164,6 +164,13 @@ class TestHoles:
         for image in restore.restore(photo, None, untrained, SETTINGS):
             assert (image == photo).all()
 
+    def test_arrays_may_be_views(self, photo, lively):
+        mask = hole_at(photo, 40, 60, 10, 10)
+        expected = restore.restore(photo[::-1].copy(), mask[::-1].copy(), lively, SETTINGS, deblur=True)
+        result = restore.restore(photo[::-1], mask[::-1], lively, SETTINGS, deblur=True)
+        assert (result.restored == expected.restored).all()
+        assert (restore.to_tensor(photo[::-1]) == restore.to_tensor(photo[::-1].copy())).all()
+
     def test_without_a_second_network_both_images_are_the_generators(self, photo, lively):
         mask = hole_at(photo, 40, 60, 10, 10)
         result = restore.restore(photo, mask, {"generator": lively["generator"]}, SETTINGS)
