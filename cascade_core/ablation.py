@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
             "profile": dataclasses.asdict(profile),
             "mode": args.mode,
             "seeds": args.seeds,
-            "photos": evaluate.photos_record(test),
+            "photos": data.photos_record(test),
             "images": data.crop_names(test, profile.size, args.mode),
             "arms": results,
             **evaluate.circumstances(training.fabric_for(profile).device),

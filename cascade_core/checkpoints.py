@@ -35,6 +35,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def try_writing(path: Path) -> None:
+    """Raise ``OSError`` where ``path`` cannot be written; leaves no file behind."""
+    trial = path.with_name(f".{path.name}.writable")
+    write_atomically(trial, lambda file: file.write_text(""))
+    trial.unlink(missing_ok=True)
+
+
 def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
     """One safetensors file: every network's state by ``name.parameter``, and ``about`` as JSON in its header."""
     state = {

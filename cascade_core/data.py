@@ -14,6 +14,7 @@ import importlib.resources
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,16 @@ WHEEL = {
     ),
 }
 WHEEL_REPEATS = 64  # seven photos, each far larger than a crop: an epoch visits each so many times
+
+
+def photos_record(photos: Photos | Shards) -> dict[str, Any]:
+    """Which photos they were, for the record of a run."""
+    return {
+        "source": photos.source,
+        "count": len(photos),
+        "left_out": len(photos.skipped),
+        "hash": photos.hash,
+    }
 
 
 def open_photos(source: str | Path | None = None, split: str = "train") -> Photos | Shards:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from . import checkpoints, data, metrics, stages, training
@@ -353,23 +352,13 @@ def recorded(folder: str | Path, protocol: Protocol) -> dict[str, dict[str, dict
 
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Device, versions and commit, as in a training's record, and the versions of what the baselines stand on."""
-    known = training.circumstances(Fabric(accelerator=device.type, devices=1, precision="32-true"), "32-true")
+    known = training.circumstances(device, "32-true")
     for name in ("numpy", "scikit-image", "PyPatchMatch", "opencv-python-headless", "opencv-python", "PyWavelets"):
         try:
             known["versions"][name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return known
-
-
-def photos_record(photos: data.Photos) -> dict[str, Any]:
-    """Which photos they were."""
-    return {
-        "source": photos.source,
-        "count": len(photos),
-        "left_out": len(photos.skipped),
-        "hash": photos.hash,
-    }
 
 
 def weights_record(path: Path) -> dict[str, Any]:
@@ -385,10 +374,8 @@ def writable(path: Path, force: bool) -> None:
         raise ValueError(f"{path} is a folder: --out takes the file to write, such as {path / 'evaluation.json'}")
     if path.exists() and not force:
         raise ValueError(f"{path} is there already: --force replaces it")
-    trial = path.with_name(f".{path.name}.writable")
     try:
-        checkpoints.write_atomically(trial, lambda file: file.write_text(""))
-        trial.unlink(missing_ok=True)
+        checkpoints.try_writing(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error}") from error
 
@@ -429,7 +416,7 @@ def methods_for(
             )
         batches = data.training_batches(photos, protocol.size, 1, protocol.seed, 0, args.crops)
         crops = torch.cat([crop.mul(255).byte() for crop in batches])
-        about["train"] = {**photos_record(photos), "crops": len(crops)}
+        about["train"] = {**data.photos_record(photos), "crops": len(crops)}
         if "k-nn" in needing:
             usable["k-nn"] = k_nearest(crops)
         if "classical chain" in needing:
@@ -486,7 +473,7 @@ def main(arguments: list[str] | None = None) -> None:
             "kind": "evaluation",
             "name": args.name or Path(args.images[0]).name,
             "protocol": dataclasses.asdict(protocol),
-            "photos": [photos_record(part) for part in photos],
+            "photos": [data.photos_record(part) for part in photos],
             "images": [name for part in photos for name in data.crop_names(part, protocol.size, protocol.mode)],
             **about,
             "methods": results,

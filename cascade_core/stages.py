@@ -174,8 +174,7 @@ def needed(stage: int | str, profile: Profile) -> list[int | str]:
 def check(plan: Stage, profile: Profile, photos: data.Photos, out: Path, fabric: Fabric) -> None:
     """Find out before the first step what would stop a run in the middle: the folder, the photos, the VGG's weights."""
     try:
-        checkpoints.write_atomically(out / ".writable", lambda file: file.write_text(""))
-        (out / ".writable").unlink(missing_ok=True)
+        checkpoints.try_writing(out / checkpoints.RECORD)
     except OSError as error:
         raise ValueError(f"nothing can be written to the output folder {out}: {error}") from error
     batches(plan, profile, photos, 0, 0, 0, fabric)
@@ -249,6 +248,7 @@ def batches(
 
 def record_of(plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: Training) -> dict[str, Any]:
     """What made a run, for its ``record.json``."""
+    device = t.fabric.device
     record = {
         "stage": plan.number,
         "title": plan.title,
@@ -257,13 +257,8 @@ def record_of(plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: 
         "seed": seed,
         "steps": t.step,
         "seconds": round(t.seconds, 1),
-        "photos": {
-            "source": photos.source,
-            "count": len(photos),
-            "left_out": len(photos.skipped),
-            "hash": photos.hash,
-        },
-        **training.circumstances(t.fabric, training.best_precision(profile.precision, t.fabric.device)),
+        "photos": data.photos_record(photos),
+        **training.circumstances(device, training.best_precision(profile.precision, device), t.fabric.world_size),
     }
     if plan.number == 2:
         record["perceptual_weights"] = profile.perceptual_weights if profile.perceptual_weight else "none"

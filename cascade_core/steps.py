@@ -64,14 +64,17 @@ def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[
 
 def with_hole(photo: Tensor, profile: Profile) -> Tensor:
     """The photos with the profile's hole in the center, and nothing else: what stages 1 and 2 see."""
-    hole = center_hole(*photo[:, 0].shape, profile.hole)
-    return punch(photo, hole.to(photo.device), profile.fill)
+    return punch(photo, hole_in(photo, profile), profile.fill)
 
 
 def damaged(photo: Tensor, profile: Profile, rng: torch.Generator) -> Tensor:
     """The photos with blur and noise of the profile's mix, then the hole: what stage 4 sees."""
-    hole = center_hole(*photo[:, 0].shape, profile.hole)
-    return degrade(photo, hole.to(photo.device), profile.stage4_mix, rng, profile.fill).images
+    return degrade(photo, hole_in(photo, profile), profile.stage4_mix, rng, profile.fill).images
+
+
+def hole_in(photo: Tensor, profile: Profile) -> Tensor:
+    """The profile's hole in the center of each photo, as masks on the photos' device."""
+    return center_hole(*photo[:, 0].shape, profile.hole, photo.device)
 
 
 def clip_weights(network: nn.Module, limit: float) -> None:

@@ -212,9 +212,9 @@ def best_precision(precision: str, device: torch.device) -> str:
     return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
 
 
-def circumstances(fabric: Fabric, precision: str) -> dict[str, Any]:
+def circumstances(device: torch.device, precision: str, world: int = 1) -> dict[str, Any]:
     """Where and with what a run was made: device, versions, commit of the source."""
-    gpu = fabric.device.type == "cuda"
+    gpu = device.type == "cuda"
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12", "--match=-"],
@@ -222,8 +222,8 @@ def circumstances(fabric: Fabric, precision: str) -> dict[str, Any]:
         text=True,
     )
     return {
-        "device": torch.cuda.get_device_name(fabric.device) if gpu else processor(),
-        "devices": fabric.world_size if gpu else f"{torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if gpu else processor(),
+        "devices": world if gpu else f"{torch.get_num_threads()} threads",
         "precision": precision,
         "versions": {
             "python": platform.python_version(),
