@@ -44,10 +44,15 @@ def try_writing(path: Path) -> None:
 
 def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
     """One safetensors file: every network's state by ``name.parameter``, and ``about`` as JSON in its header."""
+    save_states(path, {name: network.state_dict() for name, network in networks.items()}, about)
+
+
+def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
+    """`save_weights`, from the networks' states."""
     state = {
         f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, network in networks.items()
-        for key, value in network.state_dict().items()
+        for name, values in states.items()
+        for key, value in values.items()
     }
     write_atomically(path, lambda file: save_file(state, file, {"about": json.dumps(about)}))
 
@@ -144,6 +149,11 @@ def finish(
         shutil.rmtree(step, ignore_errors=True)
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What made a finished run."""
+    return json.loads((folder / RECORD).read_text())
+
+
 def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
     """The loss history and the record of a finished run; ``None`` if it is not finished.
 
@@ -152,7 +162,7 @@ def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
     """
     if not (folder / RECORD).is_file():
         return None
-    record = json.loads((folder / RECORD).read_text())
+    record = read_record(folder)
     if not (folder / WEIGHTS).is_file() or sha256(folder / WEIGHTS) != record["weights_sha256"]:
         raise ValueError(
             f"{folder / WEIGHTS} is not the file that {RECORD} tells of; remove {folder} to train it again"

@@ -23,18 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints, data, metrics, stages, training
+from . import checkpoints, data, metrics, release, stages, training
 from .baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, laplace, tune
 from .baselines.context_encoder import context_encoder
 from .baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from .degradations import FILL, LEVELS, Degraded, center_hole, degrade
+from .inputs import started
 from .models import Cascade
 
 Method = Callable[[Degraded], Tensor]
 """From spoiled images ``(N, 3, H, W)`` and what spoiled them to restored ones of the same shape."""
 
 NEIGHBORS = 16  # of k-NN: their mean is 1 dB better than the nearest alone; the paper does not give its k
-JUDGES = ("critic", "discriminator")  # networks in weights files that restore nothing
 TUNING_CROPS = 16  # of the training photos, that the classical chain is tuned on
 GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "non-local means": {"strength": (0.3, 0.5, 0.7)},
@@ -87,8 +87,9 @@ def network(module: nn.Module, output: str | None = None) -> Method:
     parameter = next(module.parameters())
 
     def restore(spoiled: Degraded) -> Tensor:
+        images = started(spoiled.images, spoiled.masks, module.start) if hasattr(module, "start") else spoiled.images
         with torch.no_grad():
-            result = module(spoiled.images.to(parameter.device))
+            result = module(images.to(parameter.device))
         return (getattr(result, output) if output else result).to(spoiled.images.device)
 
     return restore
@@ -170,7 +171,7 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
     """
     methods, alone = {}, {}
     for path in paths:
-        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in JUDGES}
+        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in release.JUDGES}
         if set(networks) == {"generator", "refiner"}:
             found = of_cascade(Cascade(**networks).eval())
         elif "context_encoder" in networks:
@@ -192,8 +193,12 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
 
 
 def of_cascade(cascade: Cascade) -> dict[str, Method]:
-    """Both images of a cascade in eval mode: ``inpainted``, between the networks, and ``cascade``, the final one."""
-    return {"inpainted": network(cascade, "inpainted"), "cascade": network(cascade, "restored")}
+    """Both images of a cascade in eval mode: ``inpainted``, between the networks, and ``cascade``, the final one.
+
+    A cascade that does not start from the paper's constant color is called ``cascade+``.
+    """
+    plus = "" if cascade.start == "color" else "+"
+    return {f"inpainted{plus}": network(cascade, "inpainted"), f"cascade{plus}": network(cascade, "restored")}
 
 
 def restored(method: Method, spoiled: Degraded, batch: int = 50) -> Tensor:
@@ -365,6 +370,7 @@ def weights_record(path: Path) -> dict[str, Any]:
     """A weights file's hash and, if it lies where it was trained, the training's record."""
     record = path.with_name(checkpoints.RECORD)
     about = json.loads(record.read_text()) if record.is_file() else checkpoints.read_weights(path)[1]
+    about = about.get("training", about)
     return {"file": f"{path.parent.name}/{path.name}", "sha256": checkpoints.sha256(path), "training": about}
 
 
@@ -389,6 +395,11 @@ def methods_for(
         ValueError: one is unknown, or lacks its package, its weights or its training photos.
     """
     usable, missing = available()
+    if args.weights is None:  # those of the package, where they are for such images
+        own = [path for name in release.NAMES if (path := release.folder() / release.NAMES[name]).is_file()]
+        settings = [checkpoints.read_weights(path)[1]["settings"] for path in own]
+        fits = all((s["size"], s["hole"]) == (protocol.size, protocol.hole) for s in settings)
+        args.weights = own if fits else []
     usable |= of_weights(*args.weights, device=device, vgg=args.vgg)
     trained = ("k-nn", "classical chain")
     asked = args.methods
@@ -430,7 +441,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m cascade_core.evaluate", description="Measure methods on a folder of photos."
     )
     parser.add_argument("--images", nargs="+", required=True, help="folders of test photos, taken together")
-    parser.add_argument("--weights", nargs="*", type=Path, default=[], help="weights files of trained stages")
+    parser.add_argument("--weights", nargs="*", type=Path, help="files of trained stages (default: the package's)")
     parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
     parser.add_argument(

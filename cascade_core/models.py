@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def check_images(images: Tensor, who: str) -> None:
-    """Raise ``ValueError`` unless ``images`` is ``(N, 3, H, W)``."""
-    if images.dim() != 4 or images.shape[1] != 3:
-        raise ValueError(f"{who} takes images of shape (N, 3, H, W), got {tuple(images.shape)}")
+def check_images(images: Tensor, who: str, channels: int = 3) -> None:
+    """Raise ``ValueError`` unless ``images`` is ``(N, channels, H, W)``."""
+    if images.dim() != 4 or images.shape[1] != channels:
+        raise ValueError(f"{who} takes images of shape (N, {channels}, H, W), got {tuple(images.shape)}")
 
 
 def initialize(network: nn.Module) -> None:
@@ -48,6 +48,10 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
+STARTS = ("color", "laplace", "laplace and mask")
+"""What a generator may find in the hole; `cascade_core.inputs` puts it there. The first is the paper's."""
+
+
 class InpaintingGenerator(nn.Module):
     """Encoder, seven residual blocks, decoder, with mirrored additive skips (section 3.2, figure 3).
 
@@ -58,9 +62,11 @@ class InpaintingGenerator(nn.Module):
     Args:
         widths: channels after each of the five convolutions.
         num_block: residual blocks at the bottleneck.
+        start: what it is trained to find in the hole, one of ``STARTS``; the paper's is a constant color. With
+            ``"laplace and mask"`` the mask is a fourth channel of the input; the outermost skip takes the colors alone.
 
     Shape:
-        - input: ``(N, 3, H, W)``, any H and W; the hole carries a constant color.
+        - input: ``(N, 3, H, W)``, or ``(N, 4, H, W)`` with the mask, any H and W.
         - output: the same size. H and W are padded to multiples of 32 inside, and cropped again.
 
     Example:
@@ -69,11 +75,16 @@ class InpaintingGenerator(nn.Module):
         torch.Size([2, 3, 50, 70])
     """
 
-    def __init__(self, widths: tuple[int, ...] = (64, 64, 128, 256, 512), num_block: int = 7) -> None:
+    def __init__(
+        self, widths: tuple[int, ...] = (64, 64, 128, 256, 512), num_block: int = 7, start: str = "color"
+    ) -> None:
         super().__init__()
         if len(widths) != 5:
             raise ValueError(f"the generator has five convolutions, got {len(widths)} widths: {widths}")
-        channels = (3, *widths)
+        if start not in STARTS:
+            raise ValueError(f"unknown start {start!r}; the starts are {', '.join(STARTS)}")
+        self.start = start
+        channels = (4 if start == "laplace and mask" else 3, *widths)
         self.encoder = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
@@ -101,12 +112,12 @@ class InpaintingGenerator(nn.Module):
 
     def estimate(self, images: Tensor) -> Tensor:
         """The output before it is clipped to [0, 1]."""
-        check_images(images, "InpaintingGenerator")
+        check_images(images, "InpaintingGenerator", self.encoder[0][0].in_channels)
         height, width = images.shape[-2:]
         x = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
         mirrored = []
         for layer in self.encoder:  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
-            mirrored.append(x)
+            mirrored.append(x if mirrored else x[:, :3])
             x = layer(x)
         x = self.blocks(x)  # 4 -> 4
         for layer in self.decoder:  # 4 -> 8 -> 16 -> 32 -> 64 -> 128
@@ -245,6 +256,7 @@ class Cascade(nn.Module):
         super().__init__()
         self.generator = generator
         self.refiner = refiner
+        self.start = generator.start  # what its input finds in the hole
 
     def forward(self, images: Tensor) -> Restoration:
         inpainted = self.generator.estimate(images)
@@ -288,7 +300,7 @@ def summary(network: nn.Module, height: int = 128, width: int = 128) -> Summary:
     """Parameters, multiply-adds and output size of each layer with weights, for one image.
 
     Args:
-        network: anything that takes ``(N, 3, H, W)``; it is run once, on zeros, and left as it was.
+        network: anything that takes ``(N, C, H, W)``; it is run once, on zeros, and left as it was.
         height, width: the image's size in pixels.
 
     Example:
@@ -312,9 +324,10 @@ def summary(network: nn.Module, height: int = 128, width: int = 128) -> Summary:
     kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
     handles = [m.register_forward_hook(record(n, m)) for n, m in network.named_modules() if isinstance(m, kinds)]
     training, parameter = network.training, next(network.parameters())
+    channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d))
     try:
         with torch.no_grad():  # eval: a look must not move batch norm's statistics
-            network.eval()(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
+            network.eval()(torch.zeros(1, channels, height, width, device=parameter.device, dtype=parameter.dtype))
     finally:
         network.train(training)
         for handle in handles:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from .models import STARTS
+
 Check = tuple[str, Callable[[Any], bool]]
 COUNT: Check = ("a whole number of at least 1", lambda v: v >= 1)
 SIDE: Check = ("a multiple of 32: networks halve an image five times", lambda v: v >= 32 and v % 32 == 0)
@@ -63,6 +65,7 @@ class Profile:
         "the hole's size",
         "Context Encoders cut 64 of 128 px and keep a rim of 4 px visible; this reading fits the paper's Table 1 best",
     )
+    hole_place: str = setting((1, 2, 4), one_of("center", "anywhere"), default="center")  # the paper's center
     fill: tuple[float, float, float] = setting(
         INPAINT,
         COLOR,
@@ -80,6 +83,7 @@ class Profile:
         (64, 64, 128, 256, 512),
     )
     generator_blocks: int = setting((1, 2, 4), COUNT, default=7)  # the paper's seven
+    generator_start: str = setting((1, 2, 4), one_of(*STARTS), default="color")  # the paper's constant color
     critic_widths: tuple[int, ...] = setting((2,), WIDTHS, default=(64, 128, 256, 512, 512))  # the paper's, VGG-16's
     critic_hidden: int = setting((2,), COUNT, "units of the critic's first fully connected layer", "SRGAN: 1024", 1024)
     refiner_width: int = setting((3, 4), COUNT, default=96)  # the paper's 96
@@ -267,12 +271,12 @@ _PROFILES = [
         about="2 CPU cores, an evening: real photos at 128 px",
         size=128,
         hole=56,
-        generator_widths=(48, 64, 128, 256, 256),
+        generator_widths=(32, 64, 128, 160, 96),
         critic_widths=(16, 32, 64, 128, 128),
         critic_hidden=256,
         refiner_width=48,
-        stage1_steps=8_000,
-        stage1_batch=32,
+        stage1_steps=10_000,
+        stage1_batch=16,
         stage1_rate=1e-3,
         stage2_steps=400,
         stage2_batch=16,

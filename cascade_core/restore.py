@@ -1,6 +1,6 @@
 """Restore one's own photo, of any size: fill what a mask marks as missing, and remove blur and noise if asked.
 
-    python -m cascade_core.restore photo.jpg --mask mask.png --weights weights.safetensors --out restored.png
+    python -m cascade_core.restore photo.jpg --mask mask.png --out restored.png
 
 The generator was trained on one hole, a square in the center of a small photo. So a mask is filled through windows of
 that size, each centered on a part of the mask; where the mask is too wide for the square, through a smaller copy of the
@@ -19,10 +19,11 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
-from . import checkpoints, stages
+from . import checkpoints, release, stages
 from .baselines import laplace
 from .data import read_photo
 from .degradations import center_hole, punch
+from .inputs import started
 from .models import Cascade
 from .photos import FORMATS
 from .progress import Progress
@@ -103,7 +104,9 @@ def restore_in_place(
     if windows:
         smooth_fill(photo, holes)
     for done, (window, before) in enumerate(with_earlier(windows), 1):
-        images = run(networks, punch(cut(photo, window, size), center_hole(1, size, size, hole), fill))
+        masks = center_hole(1, size, size, hole)
+        spoiled = punch(cut(photo, window, size), masks, fill)
+        images = run(networks, started(spoiled, masks, networks["generator"].start))
         for image, target in zip(images, (inpainted, photo), strict=True):
             if target is not None:
                 paint(image, target, window, before, holes)
@@ -329,7 +332,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m cascade_core.restore", description="Restore a photo.")
     parser.add_argument("photo", type=Path)
     parser.add_argument("--mask", type=Path, help="a picture of the photo's size, white where pixels are missing")
-    parser.add_argument("--weights", type=Path, required=True, help="trained weights, best those of stage 4")
+    parser.add_argument("--weights", type=Path, help="trained weights of stage 4 (default: the package's cascade+)")
     parser.add_argument("--out", type=Path, required=True, help="where the restored photo goes (.png, .jpg, ...)")
     parser.add_argument("--inpainted", type=Path, help="where the image between the two networks goes, if wanted")
     parser.add_argument("--deblur", action="store_true", help="remove blur and noise from the whole photo")
@@ -343,8 +346,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--inpainted and --out are the same file, {args.out}")
         for path in filter(None, (args.inpainted, args.out)):
             check_output(path, args.force)
-        _, about = checkpoints.read_weights(args.weights)
-        networks = {name: network.to(args.device) for name, network in stages.load(args.weights).items()}
+        weights = args.weights or release.weights("cascade+")
+        _, about = checkpoints.read_weights(weights)
+        networks = {name: network.to(args.device) for name, network in stages.load(weights).items()}
         mask = read_mask(args.mask) if args.mask else None
         photo, profile = read_pixels(args.photo)
         bar: list[Progress] = []

@@ -11,6 +11,8 @@ or from the shell, also on several GPUs or nodes::
 import argparse
 import hashlib
 import json
+import math
+import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,13 +34,17 @@ from .baselines.context_encoder import (
 from .losses import GeneratorLoss, PerceptualLoss
 from .models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from .profiles import Profile
-from .training import Training, TrainingError
+from .training import Paused, Training, TrainingError
 
-__all__ = ["STAGES", "TRAININGS", "Run", "TrainingError", "build", "load", "train"]
+__all__ = ["STAGES", "TRAININGS", "Paused", "Run", "TrainingError", "build", "load", "train"]
+
+PAUSED = 75  # exit code: "temporary failure, try again" (sysexits.h)
 
 
 BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "generator": lambda s: InpaintingGenerator(tuple(s["generator_widths"]), s["generator_blocks"]),
+    "generator": lambda s: InpaintingGenerator(
+        tuple(s["generator_widths"]), s["generator_blocks"], s.get("generator_start", "color")
+    ),
     "critic": lambda s: Critic(s["size"], tuple(s["critic_widths"]), s["critic_hidden"]),
     "refiner": lambda s: DeblurDenoiseNet(s["refiner_width"]),
     "context_encoder": lambda s: ContextEncoder(
@@ -130,6 +136,7 @@ def train(
     out: str | Path,
     seed: int = 0,
     fabric: Fabric | None = None,
+    until: float = math.inf,
 ) -> Run:
     """Train a stage, and before it those that it starts from; what is finished is loaded, what was cut is resumed.
 
@@ -141,11 +148,13 @@ def train(
         photos: the training photos.
         out: the folder under which the stages' folders stand.
         fabric: the devices to train on, from `training.fabric_for`; ``None`` takes one, the GPU if there is one.
+        until: the time of `time.monotonic` at which to stop at the latest.
 
     Raises:
         ValueError: arguments or photos that cannot work, told before the first step.
         RuntimeError: the weights of the perceptual loss cannot be had, told before the first step.
         TrainingError: the run broke down.
+        Paused: ``until`` came first; the next call goes on.
     """
     if stage not in TRAININGS:
         raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
@@ -154,7 +163,7 @@ def train(
     for number in pending:
         check(TRAININGS[number], profile, photos, out, fabric)
     for number in pending:
-        fit(TRAININGS[number], profile, photos, out, seed, fabric)
+        fit(TRAININGS[number], profile, photos, out, seed, fabric, until)
     folder = folder_of(stage, profile, photos, out, seed)
     history, record = checkpoints.finished(folder)
     networks = load(folder / checkpoints.WEIGHTS)
@@ -194,7 +203,9 @@ def load(weights: str | Path) -> dict[str, nn.Module]:
     return networks
 
 
-def fit(plan: Stage, profile: Profile, photos: data.Photos, out: Path, seed: int, fabric: Fabric) -> None:
+def fit(
+    plan: Stage, profile: Profile, photos: data.Photos, out: Path, seed: int, fabric: Fabric, until: float = math.inf
+) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
     folder = folder_of(plan.number, profile, photos, out, seed)
     key = seed, list(TRAININGS).index(plan.number) + 1
@@ -218,11 +229,13 @@ def fit(plan: Stage, profile: Profile, photos: data.Photos, out: Path, seed: int
         measure_norms()
         steps.freeze_batch_norm(t.modules["cascade"])
     about = {"stage": plan.number, "profile": profile.name, "settings": sizes(profile)}
-    training.run(t, plan.step, plan.title, steps_in_all, photos_from, key, folder, about)
+    training.run(t, plan.step, plan.title, steps_in_all, photos_from, key, folder, about, until)
     if plan.number == 4 and profile.stage4_batch_norm == "reestimate":
         measure_norms()
     if fabric.is_global_zero:
-        checkpoints.finish(folder, networks, about, t.history, record_of(plan, profile, photos, seed, t))
+        starts = sorted(set(plan.starts(profile).values()))
+        before = [checkpoints.read_record(folder_of(s, profile, photos, out, seed)) for s in starts]
+        checkpoints.finish(folder, networks, about, t.history, record_of(plan, profile, photos, seed, t, before))
     fabric.barrier()
 
 
@@ -246,8 +259,10 @@ def batches(
     )
 
 
-def record_of(plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: Training) -> dict[str, Any]:
-    """What made a run, for its ``record.json``."""
+def record_of(
+    plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: Training, before: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What made a run, for its ``record.json``; ``before`` are the records of the stages that it started from."""
     device = t.fabric.device
     record = {
         "stage": plan.number,
@@ -258,6 +273,7 @@ def record_of(plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: 
         "steps": t.step,
         "seconds": round(t.seconds, 1),
         "photos": data.photos_record(photos),
+        **({"before": before} if before else {}),
         **training.circumstances(device, training.best_precision(profile.precision, device), t.fabric.world_size),
     }
     if plan.number == 2:
@@ -302,7 +318,7 @@ def fingerprint(stage: int | str, profile: Profile, photos: data.Photos, seed: i
 def sizes(profile: Profile) -> dict[str, Any]:
     """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
     names = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "refiner_width")
-    names += ("hole", "fill", "context_encoder_bottleneck")
+    names += ("hole", "fill", "generator_start", "context_encoder_bottleneck")
     return {name: getattr(profile, name) for name in names}
 
 
@@ -322,16 +338,20 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     parser.add_argument("--devices", type=int, default=1, help="GPUs, or processes on a CPU, of each node (default: 1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so long (exit code 75)")
     parser.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
     args = parser.parse_args(arguments)
+    until = time.monotonic() + 60 * args.minutes
     try:
         profile = profiles.read(args.profile, dict(read_setting(text) for text in args.set))
         photos = data.open_photos(args.data, "train")
         fabric = training.fabric_for(profile, args.accelerator, args.devices, args.nodes)
         for stage in args.stages:
-            run = train(stage, profile, photos, args.out, args.seed, fabric)
+            run = train(stage, profile, photos, args.out, args.seed, fabric, until)
             if fabric.is_global_zero:
                 print(f"{run.record['title']}: {run.folder / checkpoints.WEIGHTS}")
+    except Paused as pause:
+        parser.exit(PAUSED, f"{pause}\n")
     except (ValueError, RuntimeError) as error:
         parser.exit(1, f"error: {error}\n")
 

@@ -5,21 +5,21 @@ random numbers of this step; it updates the networks and returns its losses by n
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from .degradations import center_hole, degrade, punch
+from .degradations import center_hole, degrade, punch, rectangle_masks
+from .inputs import started
 from .losses import critic_loss, mse_loss
 from .profiles import Profile
-from .training import Training
+from .training import Training, frozen
 
 
 def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
     """Stage 1: the generator fills the hole, mean squared error (equation 1)."""
     photo = next(photos)
-    loss = mse_loss(t.modules["generator"](with_hole(photo, t.profile)), photo)
+    loss = mse_loss(t.modules["generator"](with_hole(photo, t.profile, rng)), photo)
     t.update("generator", loss)
     return {"mse": loss}
 
@@ -30,7 +30,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[
     for _ in range(t.profile.critic_steps):
         photo = next(photos)
         with torch.no_grad():
-            filled = generator(with_hole(photo, t.profile))
+            filled = generator(with_hole(photo, t.profile, rng))
         loss = critic_loss(critic(photo), critic(filled))
         t.update("critic", loss)
         clip_weights(critic, t.profile.critic_clip)
@@ -38,7 +38,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[
 
     photo = next(photos)
     with frozen(t.networks["critic"]) as judge:
-        filled = generator(with_hole(photo, t.profile))
+        filled = generator(with_hole(photo, t.profile, rng))
         with t.fabric.autocast():
             total, parts = t.modules["loss"](filled, photo, judge(filled))
         t.update("generator", total)
@@ -62,18 +62,27 @@ def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[
     return {"mse": loss}
 
 
-def with_hole(photo: Tensor, profile: Profile) -> Tensor:
-    """The photos with the profile's hole in the center, and nothing else: what stages 1 and 2 see."""
-    return punch(photo, hole_in(photo, profile), profile.fill)
+def with_hole(photo: Tensor, profile: Profile, rng: torch.Generator | None = None) -> Tensor:
+    """The photos with the profile's hole, and nothing else: what stages 1 and 2 see."""
+    masks = hole_in(photo, profile, rng)
+    return started(punch(photo, masks, profile.fill), masks, profile.generator_start)
 
 
 def damaged(photo: Tensor, profile: Profile, rng: torch.Generator) -> Tensor:
     """The photos with blur and noise of the profile's mix, then the hole: what stage 4 sees."""
-    return degrade(photo, hole_in(photo, profile), profile.stage4_mix, rng, profile.fill).images
+    masks = hole_in(photo, profile, rng)
+    return started(degrade(photo, masks, profile.stage4_mix, rng, profile.fill).images, masks, profile.generator_start)
 
 
-def hole_in(photo: Tensor, profile: Profile) -> Tensor:
-    """The profile's hole in the center of each photo, as masks on the photos' device."""
+def hole_in(photo: Tensor, profile: Profile, rng: torch.Generator | None = None) -> Tensor:
+    """The profile's hole in the center of each photo, as masks on the photos' device.
+
+    With ``hole_place`` "anywhere" and random numbers, every other batch, by chance, gets a rectangle elsewhere instead:
+    one for the whole batch, a quarter to a half of the photo wide and high, so its Laplace fill is factorized once.
+    """
+    if rng is not None and profile.hole_place == "anywhere" and torch.rand((), generator=rng, device=rng.device) < 0.5:
+        masks = rectangle_masks(1, *photo.shape[-2:], rng, device=photo.device)
+        return masks.expand(len(photo), -1, -1, -1)
     return center_hole(*photo[:, 0].shape, profile.hole, photo.device)
 
 
@@ -82,16 +91,6 @@ def clip_weights(network: nn.Module, limit: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.clamp_(-limit, limit)
-
-
-@contextmanager
-def frozen(network: nn.Module):
-    """The network without gradients of its own: they flow through it to what made its input."""
-    network.requires_grad_(False)
-    try:
-        yield network
-    finally:
-        network.requires_grad_(True)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:

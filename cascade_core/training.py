@@ -11,6 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would anno
 
 class TrainingError(RuntimeError):
     """The run cannot go on: a loss is not a number, or the critic is dead. The message says which and where."""
+
+
+class Paused(RuntimeError):
+    """The time that was given is over; all steps made are saved. The message says where, and how to go on."""
 
 
 class Training:
@@ -83,6 +88,16 @@ class Training:
                 group["lr"] = self.rates[name] * (1.0 if name in self.constant else factor)
 
 
+@contextmanager
+def frozen(network: nn.Module):
+    """The network without gradients of its own: they flow through it to what made its input."""
+    network.requires_grad_(False)
+    try:
+        yield network
+    finally:
+        network.requires_grad_(True)
+
+
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
     """Share of the full learning rate: rising in a line for the first steps, then down half a cosine to zero.
 
@@ -113,6 +128,7 @@ def run(
     key: tuple[int, ...],
     folder: Path,
     about: Mapping[str, Any],
+    until: float = math.inf,
 ) -> None:
     """Make ``steps`` steps, or those that a killed run has left.
 
@@ -123,16 +139,19 @@ def run(
         key: what seeds the random numbers, with the step and the rank.
         folder: where the steps are saved, and looked for.
         about: goes into the header of the weights.
+        until: the time of `time.monotonic` at which to stop at the latest.
 
     Raises:
         TrainingError: a loss is not finite, or the critic's gradient has vanished.
+        Paused: ``until`` would pass before the next point of the loss curves; the steps made are saved.
     """
     fabric, profile = training.fabric, training.profile
     _resume(training, folder)
     batches = _on_device(photos(training.step), fabric.device)
     progress = Progress(title, steps, training.step)
     sums: dict[str, Tensor] = {}
-    counted, begin = 0, time.monotonic() - training.seconds
+    counted, begin, longest = 0, time.monotonic() - training.seconds, 0.0
+    point = time.monotonic()
     while training.step < steps:
         training.set_rates(steps)
         rng = random_for(fabric.device, *key, training.step, fabric.global_rank)
@@ -150,8 +169,14 @@ def run(
         if fabric.is_global_zero:
             progress.update(training.step, means)
         sums, counted = {}, 0
-        if training.step % profile.save_every == 0 and training.step < steps:
+        now = time.monotonic()
+        longest, point = max(longest, now - point), now
+        # a rank whose clock is ahead stops all of them
+        paused = bool(fabric.all_reduce(torch.tensor(float(now + 1.5 * longest > until)), reduce_op="sum"))
+        if training.step < steps and (paused or training.step % profile.save_every == 0):
             _save(training, folder, about)
+            if paused:
+                raise Paused(f"{title}: paused at step {training.step} of {steps}; the same command goes on")
 
 
 def _on_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

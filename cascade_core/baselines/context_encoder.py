@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from ..degradations import FILL, center_hole, punch
 from ..models import initialize
 from ..profiles import Profile
-from ..steps import frozen
-from ..training import Training
+from ..training import Training, frozen
 from .interface import Inpainter, hide
 
 # The fixed part of the recipe, all from train.lua; rate and bottleneck stand in the profiles.
