@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def arms(profile: Profile) -> dict[str, dict[str, Any]]:
     }
 
 
+def gains(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What makes the paper's cascade into ``cascade+``, one addition after the other, each on top of those before.
+
+    Example:
+        >>> list(gains(profiles.read("smoke")))
+        ['Laplace start', 'and mask', 'cascade+']
+    """
+    return {
+        "Laplace start": {"generator_start": "laplace"},
+        "and mask": {"generator_start": "laplace and mask"},
+        "cascade+": {"generator_start": "laplace and mask", "hole_place": "anywhere"},
+    }
+
+
 def shortened(profile: Profile, share: float) -> Profile:
     """A profile with a share of every stage's steps, for arms that would take too long otherwise.
 
@@ -83,6 +98,7 @@ def run(
     names: Sequence[str] | None = None,
     levels: Sequence[str] = LEVELS,
     report: Callable[[str], None] = print,
+    until: float = math.inf,
 ) -> Runs:
     """Train every arm on every seed, or load what is trained, and measure each on the same images.
 
@@ -90,13 +106,15 @@ def run(
         photos: the training photos.
         crops: the true test images, ``(N, 3, size, size)`` in [0, 1].
         out: where the networks are kept.
-        names: the arms to run; all of them by default.
+        names: the arms to run, of `arms` and `gains`; all of `arms` by default.
         report: gets a line before each training.
+        until: the time of `time.monotonic` at which to stop at the latest.
 
     Raises:
         ValueError: an unknown arm, or a seed that is given twice; before anything is trained.
+        Paused: ``until`` came first; the next call goes on.
     """
-    every, names = arms(profile), list(names or arms(profile))
+    every, names = arms(profile) | gains(profile), list(names or arms(profile))
     if unknown := [name for name in names if name not in every]:
         raise ValueError(f"unknown arm {unknown[0]!r}; the arms are {', '.join(every)}")
     if not seeds or len(set(seeds)) < len(seeds):
@@ -107,7 +125,7 @@ def run(
         for k, name in enumerate(names):
             report(f"{name}, seed {seed} ({i * len(names) + k + 1} of {len(names) * len(seeds)})")
             arm = dataclasses.replace(profile, **every[name])
-            trained = stages.train(4, arm, photos, out, seed, fabric)
+            trained = stages.train(4, arm, photos, out, seed, fabric, until)
             method = evaluate.network(Cascade(**trained.networks).eval(), "restored")
             values = {}
             for level in levels:
@@ -231,10 +249,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", help="the test set's name in tables, BSD300, say (default: the folder's)")
     parser.add_argument("--runs", default="runs", help="where the networks are kept (default: runs)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", help="default: all of them")
+    parser.add_argument("--arms", nargs="+", help="default: those of Table 2")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so long (exit code 75)")
     parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
     args = parser.parse_args(arguments)
+    until = time.monotonic() + 60 * args.minutes
     try:
         evaluate.writable(args.out, args.force)
         profile = profiles.read(args.profile, dict(stages.read_setting(text) for text in args.set))
@@ -246,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
         crops, begin = data.test_crops(test, profile.size, args.mode), time.monotonic()
         results = run(
-            profile, photos, crops, args.runs, args.seeds, args.arms, report=lambda line: print(line, flush=True)
+            profile, photos, crops, args.runs, args.seeds, args.arms, report=partial(print, flush=True), until=until
         )
         content = {
             "kind": "ablation",
@@ -262,6 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
             "command": shlex.join(["python", "-m", "cascade_core.ablation", *arguments]),
         }
         evaluate.write(args.out, content)
+    except stages.Paused as pause:
+        parser.exit(stages.PAUSED, f"{pause}\n")
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"written: {args.out}")
