@@ -162,9 +162,10 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
-    hold one network, ``generator``, ``refiner`` or ``context encoder``; the first two together also make ``separate``:
-    trained each on its own, one after the other. What judged them in training is left out. With weights for a VGG-16
-    (``"imagenet"``, ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
+    hold one network, ``generator`` (``generator, MSE`` if stage 1's), ``refiner`` or ``context encoder``; generator and
+    refiner together also make ``separate``: trained each on its own, one after the other. What judged them in training
+    is left out. With weights for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder also brings
+    ``neural patch synthesis``.
 
     Raises:
         ValueError: a file that is no weights file, and two files with the same network.
@@ -172,6 +173,8 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
     methods, alone = {}, {}
     for path in paths:
         networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in release.JUDGES}
+        if set(networks) == {"generator"} and checkpoints.read_weights(path)[1].get("stage") == 1:
+            networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "refiner"}:
             found = of_cascade(Cascade(**networks).eval())
         elif "context_encoder" in networks:
@@ -440,7 +443,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cascade_core.evaluate", description="Measure methods on a folder of photos."
     )
-    parser.add_argument("--images", nargs="+", required=True, help="folders of test photos, taken together")
+    parser.add_argument("--images", nargs="+", help="folders of test photos, taken together (default: scikit-image's)")
     parser.add_argument("--weights", nargs="*", type=Path, help="files of trained stages (default: the package's)")
     parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
@@ -467,6 +470,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     try:
         writable(args.out, args.force)
+        args.images = args.images or [None]  # scikit-image's
         protocol = Protocol(args.size, args.hole, args.mode, args.level, args.seed)
         if args.crops < 1:
             raise ValueError(f"--crops must be at least 1, got {args.crops}")
@@ -482,7 +486,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name}: hole {hole:.2f} dB, whole SSIM {whole:.3f}, {1000 * seconds:.0f} ms an image", flush=True)
         content = {
             "kind": "evaluation",
-            "name": args.name or Path(args.images[0]).name,
+            "name": args.name or Path(args.images[0] or "scikit-image").name,
             "protocol": dataclasses.asdict(protocol),
             "photos": [data.photos_record(part) for part in photos],
             "images": [name for part in photos for name in data.crop_names(part, protocol.size, protocol.mode)],
