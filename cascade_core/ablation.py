@@ -29,6 +29,8 @@ from .profiles import Profile
 INTACT = "intact"
 LEVELS = ("none", "medium")  # the hole alone, as in the paper's Table 2, and the hole with blur and noise
 
+RECORDED = ("psnr_hole", "psnr_context", "psnr_whole", "ssim_hole", "ssim_whole")  # what a result's file keeps
+
 Runs = dict[str, dict[str, Any]]
 """arm -> ``"changes"``, and ``"runs"``: for each seed ``"seed"``, ``"record"`` and ``"values"`` (level -> metric)."""
 
@@ -235,6 +237,15 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def recorded(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm of `run` as its file keeps it: with the metrics that its tables show."""
+    runs = [
+        {**one, "values": {level: {m: of[m] for m in RECORDED} for level, of in one["values"].items()}}
+        for one in arm["runs"]
+    ]
+    return {**arm, "runs": runs}
+
+
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
@@ -276,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
             "seeds": args.seeds,
             "photos": data.photos_record(test),
             "images": data.crop_names(test, profile.size, args.mode),
-            "arms": results,
+            "arms": {name: recorded(arm) for name, arm in results.items()},
             **evaluate.circumstances(training.fabric_for(profile).device),
             "seconds": round(time.monotonic() - begin),
             "command": shlex.join(["python", "-m", "cascade_core.ablation", *arguments]),

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.metadata
 import importlib.resources
 import json
+import math
 import re
 import shlex
 import sys
@@ -482,7 +483,12 @@ def main(arguments: list[str] | None = None) -> None:
         for name, method in methods.items():
             results |= evaluate({name: method}, crops, protocol)
             values, seconds = results[name]["values"], results[name]["seconds_per_image"]
-            hole, whole = (metrics.mean_interval(values[metric]) for metric in ("psnr_hole", "ssim_whole"))
+            means = {metric: metrics.mean_interval(values[metric]) for metric in metrics.PRIMARY}
+            results[name]["summary"] = {  # one image has a mean and no interval
+                metric: {key: round(v, 4) if math.isfinite(v) else None for key, v in interval._asdict().items()}
+                for metric, interval in means.items()
+            }
+            hole, whole = (means[metric] for metric in ("psnr_hole", "ssim_whole"))
             print(f"{name}: hole {hole:.2f} dB, whole SSIM {whole:.3f}, {1000 * seconds:.0f} ms an image", flush=True)
         content = {
             "kind": "evaluation",
