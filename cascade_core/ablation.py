@@ -237,7 +237,16 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def recorded(arm: Mapping[str, Any]) -> dict[str, Any]:
+def recorded(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a folder's ``ablation*.json`` hold: data set -> mode -> arms, as `run` returns them."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(Path(folder).glob("ablation*.json")):
+        result = read(path)
+        found.setdefault(result["name"], {})[result["mode"]] = result["arms"]
+    return found
+
+
+def kept(arm: Mapping[str, Any]) -> dict[str, Any]:
     """An arm of `run` as its file keeps it: with the metrics that its tables show."""
     runs = [
         {**one, "values": {level: {m: of[m] for m in RECORDED} for level, of in one["values"].items()}}
@@ -287,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
             "seeds": args.seeds,
             "photos": data.photos_record(test),
             "images": data.crop_names(test, profile.size, args.mode),
-            "arms": {name: recorded(arm) for name, arm in results.items()},
+            "arms": {name: kept(arm) for name, arm in results.items()},
             **evaluate.circumstances(training.fabric_for(profile).device),
             "seconds": round(time.monotonic() - begin),
             "command": shlex.join(["python", "-m", "cascade_core.ablation", *arguments]),
