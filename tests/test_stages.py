@@ -112,6 +112,20 @@ class TestRun:
             other = run.networks["generator"].get_parameter(name)
             torch.testing.assert_close(other, value, rtol=0, atol=1e-9)
 
+    def test_a_run_that_pauses_at_every_point_ends_in_the_same_bits(self, runs, tiny, wheel, tmp_path):
+        """In slices with no time at all, each makes the steps to the next point of the loss curves and saves them."""
+        for pauses in range(1, 12):
+            with pytest.raises(stages.Paused, match=f"paused at step {2 * pauses} of 24"):
+                stages.train(1, tiny, wheel, tmp_path, until=0.0)
+        run, whole = stages.train(1, tiny, wheel, tmp_path, until=0.0), runs[1][1]
+        assert (run.folder / "weights.safetensors").read_bytes() == (whole.folder / "weights.safetensors").read_bytes()
+        assert run.history == runs[1][1].history
+
+    def test_the_record_holds_those_of_the_stages_before(self, runs):
+        record = runs[1][4].record
+        assert [before["stage"] for before in record["before"]] == [2, 3]
+        assert record["before"][0]["before"][0]["weights_sha256"] == runs[1][1].record["weights_sha256"]
+
     def test_loads_what_is_finished(self, runs, tiny, wheel, monkeypatch):
         out, by_stage = runs
         monkeypatch.setattr(training, "run", None)  # would fail if anything were trained

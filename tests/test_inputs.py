@@ -1,0 +1,99 @@
+"""What the generator finds in the hole, in training, in the tables and in restoring a photo."""
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_core import evaluate, profiles, restore, stages, steps, training
+from cascade_core.baselines import laplace
+from cascade_core.degradations import FILL, center_hole, punch
+from cascade_core.inputs import started
+from cascade_core.models import STARTS, Cascade, InpaintingGenerator
+
+SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "refiner_width": 4}
+
+
+@pytest.fixture
+def spoiled(photos):
+    crops = photos[..., 16:48, 16:48]
+    masks = center_hole(*crops[:, 0].shape, 12)
+    return punch(crops, masks, FILL), masks
+
+
+class TestStarted:
+    def test_color_is_left_as_it_is(self, spoiled):
+        assert started(*spoiled, "color") is spoiled[0]
+
+    def test_laplace_fills_the_hole_and_nothing_else(self, spoiled):
+        images, masks = spoiled
+        filled = started(images, masks, "laplace")
+        torch.testing.assert_close(filled, laplace(images, masks))
+        assert torch.equal(filled[:, :, :8], images[:, :, :8])
+
+    def test_the_mask_is_the_fourth_channel(self, spoiled):
+        both = started(*spoiled, "laplace and mask")
+        assert both.shape == (4, 4, 32, 32)
+        assert torch.equal(both[:, 3:], spoiled[1])
+
+    def test_exception(self, spoiled):
+        with pytest.raises(ValueError, match="unknown start 'mean'; the starts are color, laplace"):
+            started(*spoiled, "mean")
+
+
+class TestGenerator:
+    @pytest.mark.parametrize("start", STARTS)
+    def test_untrained_it_returns_the_colors_of_its_input(self, spoiled, start):
+        generator = InpaintingGenerator((4, 4, 4, 4, 4), 1, start).eval()
+        given = started(*spoiled, start)
+        torch.testing.assert_close(generator(given), given[:, :3])
+
+    def test_exception(self):
+        with pytest.raises(ValueError, match="unknown start"):
+            InpaintingGenerator(start="noise")
+        with pytest.raises(ValueError, match=r"\(N, 4, H, W\), got \(1, 3, 32, 32\)"):
+            InpaintingGenerator((4, 4, 4, 4, 4), 1, "laplace and mask")(torch.zeros(1, 3, 32, 32))
+
+
+class TestHolesAnywhere:
+    def test_half_of_the_batches_have_one_rectangle_elsewhere(self, photos):
+        profile = profiles.read("smoke", {"hole_place": "anywhere"})
+        center = center_hole(*photos[:, 0].shape, profile.hole)
+        places = [steps.hole_in(photos, profile, training.random_for("cpu", i)) for i in range(100)]
+        moved = [masks for masks in places if not torch.equal(masks, center)]
+        assert 30 < len(moved) < 70
+        for masks in moved:
+            assert (masks == masks[:1]).all()
+            assert 0.2**2 < masks.mean() < 0.55**2
+
+    def test_the_paper_s_hole_stays(self, photos):
+        profile = profiles.read("smoke")
+        assert torch.equal(
+            steps.hole_in(photos, profile, training.random_for("cpu", 0)), steps.hole_in(photos, profile)
+        )
+
+
+class TestCascadePlus:
+    @pytest.fixture
+    def networks(self):
+        profile = profiles.read("smoke", {**SMALL, "generator_start": "laplace and mask"})
+        settings = stages.sizes(profile)
+        return {name: stages.build(name, settings).eval() for name in ("generator", "refiner")}, settings
+
+    def test_in_the_tables(self, networks, photos):
+        """Untrained, both networks return what they are given: the Laplace fill."""
+        methods = evaluate.of_cascade(Cascade(**networks[0]).eval())
+        assert list(methods) == ["inpainted+", "cascade+"]
+        protocol = evaluate.Protocol(32, 12)
+        spoiled = evaluate.spoil(photos[..., 16:48, 16:48], protocol)
+        expected = laplace(spoiled.images, spoiled.masks)
+        torch.testing.assert_close(methods["cascade+"](spoiled), expected, atol=1e-5, rtol=0)
+
+    def test_in_restoring(self, networks):
+        """A smooth photo with a hole comes back smooth."""
+        photo = np.linspace(60, 180, 64).astype(np.uint8)[:, None, None].repeat(80, 1).repeat(3, 2)
+        mask = np.zeros((64, 80), bool)
+        mask[20:30, 30:41] = True
+        torn = np.where(mask[..., None], 0, photo).astype(np.uint8)
+        restored = restore.restore(torn, mask, *networks).restored
+        assert (restored[~mask] == photo[~mask]).all()
+        assert abs(restored.astype(int) - photo)[mask].max() <= 6
