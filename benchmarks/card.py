@@ -13,61 +13,55 @@ NOT_FOR = """## What they are not for
 """
 
 
-def training(name: str) -> list[str]:
-    """What trained the weights, a line for each stage."""
-    header = checkpoints.read_weights(release.weights(name))[1]
-    stages = [*header["training"]["before"], header["training"]]
-    stages = sorted(
-        [*stages, *(s for stage in stages for s in stage.get("before", []) if stage["stage"] != 4)], key=key
-    )
-    lines = []
-    for stage in stages:
-        vgg = (
-            f", perceptual loss on VGG-16 weights: {stage['perceptual_weights']}"
-            if "perceptual_weights" in stage
-            else ""
-        )
-        lines.append(f"- {stage['title']}: {stage['steps']:,} steps, {stage['seconds'] / 60:.0f} min{vgg}")
-    return lines
+def chain(record: dict) -> dict[int, dict]:
+    """A training's record and those of the stages before it, by stage."""
+    before = [chain(stage) for stage in record.get("before", [])]
+    return {stage: found for one in before for stage, found in one.items()} | {record["stage"]: record}
 
 
-def key(stage: dict) -> int:
-    return stage["stage"]
+def trained(record: dict) -> str:
+    """A line of the card: how long a stage was trained."""
+    vgg = record.get("perceptual_weights")
+    loss = f"; VGG-16 of the perceptual loss: {vgg}" if vgg else ""
+    return f"- {record['title']}: {record['steps']:,} steps, {record['seconds'] / 60:.0f} min{loss}"
+
+
+def section(name: str) -> list[str]:
+    """The card's lines on one weights file."""
+    path = release.weights(name)
+    about = checkpoints.read_weights(path)[1]
+    record, settings = about["training"], about["settings"]
+    photos, widths = record["photos"], "-".join(map(str, settings["generator_widths"]))
+    lines = [
+        f"## {path.name}",
+        "",
+        f"`{name}`, {path.stat().st_size / 1e6:.1f} MB in half precision.",
+        f"Generator of {widths} channels that finds in the hole: {settings['generator_start']}.",
+        f"Second network of {settings['refiner_width']} channels. Hole {settings['hole']} px in {settings['size']} px.",
+        "",
+        f"Profile {about['profile']}, seed {record['seed']}; {record['device']}, {record['precision']},",
+        f"PyTorch {record['versions']['torch']}, commit {record['commit']}. Trained on {photos['count']} photos",
+        f"(SHA-256 {photos['hash'][:16]}…): 800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks.",
+        "",
+        *(trained(stage) for _, stage in sorted(chain(record).items())),
+        "",
+        "| photos | PSNR hole | SSIM whole, pasted | the Laplace fill's |",
+        "| --- | --- | --- | --- |",
+    ]
+    for data_set, modes in evaluate.recorded(release.folder(), evaluate.Protocol()).items():
+        for mode, values in modes.items():
+            if {name, "laplace"} <= set(values):
+                psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_pasted"))
+                smooth = [values["laplace"][m].mean() for m in ("psnr_hole", "ssim_whole_pasted")]
+                cells = f"{psnr:.2f} | {ssim:.3f} | {smooth[0]:.2f}, {smooth[1]:.3f}"
+                lines.append(f"| {data_set}, {mode} | {cells} |")
+    return [*lines, ""]
 
 
 def main() -> None:
-    lines = ["# The weights", "", "Made by `python -m benchmarks.card` from the records; do not edit.", ""]
-    for name, file in release.NAMES.items():
-        path = release.weights(name)
-        about = checkpoints.read_weights(path)[1]
-        record, settings = about["training"], about["settings"]
-        photos = record["photos"]
-        lines += [f"## {file}", "", f"`{name}`: {path.stat().st_size / 1e6:.1f} MB, half precision. "]
-        lines[-1] += f"Generator {settings['generator_widths']} channels, start: {settings['generator_start']}; "
-        lines[-1] += (
-            f"second network {settings['refiner_width']} channels. A hole of {settings['hole']} px in {settings['size']} px."
-        )
-        lines += [
-            "",
-            f"Profile {about['profile']}, seed {record['seed']}, {photos['count']} photos (SHA-256 {photos['hash'][:16]}…: ",
-        ]
-        lines[-1] += "800 of ImageNet's, one a class, and the 200 of BSDS500 that are not in BSDS300), "
-        lines[-1] += f"{record['device']}, {record['precision']}, PyTorch {record['versions']['torch']}:"
-        lines += [
-            "",
-            *training(name),
-            "",
-            "| photos | PSNR hole | SSIM whole, pasted | Laplace's fill |",
-            "| --- " * 4 + "|",
-        ]
-        for data_set, modes in evaluate.recorded(release.folder(), evaluate.Protocol()).items():
-            for mode, values in modes.items():
-                if {name, "laplace"} <= set(values):
-                    psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_pasted"))
-                    smooth = values["laplace"]
-                    other = f"{smooth['psnr_hole'].mean():.2f} / {smooth['ssim_whole_pasted'].mean():.3f}"
-                    lines.append(f"| {data_set}, {mode} | {psnr:.2f} | {ssim:.3f} | {other} |")
-        lines.append("")
+    lines = ["# The weights", "", "Made from the records by `python -m benchmarks.card`.", ""]
+    for name in release.NAMES:
+        lines += section(name)
     text = "\n".join([*lines, NOT_FOR])
     checkpoints.write_atomically(release.folder() / "WEIGHTS.md", lambda file: file.write_text(text))
 
