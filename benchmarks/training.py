@@ -4,8 +4,8 @@
 
 Ours is the package's own step on batches of bytes: channels_last, bfloat16 where the hardware computes in it, Adam in
 one kernel, holes, blur and noise made for the whole batch on the device. The plain way is that of a tutorial: float32,
-eager, contiguous, the optimizers' defaults, a `Dataset` that spoils one photo at a time for a `DataLoader`, and the loss
-read after each step. It calls the package's own degradations, photo by photo: slower ones are not its fault.
+eager, contiguous, the optimizers' defaults, a `Dataset` that spoils one photo at a time for a `DataLoader`, the loss
+read after each step. It has the package's own degradations, photo by photo: slower ones would only help us.
 
 Both take the same crops from memory, so decoding and cropping are left out of both. The share of the peak is the
 arithmetic of a step over its time, beside that of a large matrix product in the same precision in the same process.
@@ -162,7 +162,9 @@ def arithmetic(stage: int, profile: Profile) -> float:
         return 2 * batch_of(stage, profile) * 3 * sum(work.values())
     features = summary(PerceptualLoss("random").features, size, size).multiply_adds
     for_critic = profile.critic_steps * (work["generator"] + 2 * 3 * work["critic"])
-    for_generator = 3 * work["generator"] + 2 * work["critic"] + 3 * features  # features: of the photo, and there and back
+    for_generator = (
+        3 * work["generator"] + 2 * work["critic"] + 3 * features
+    )  # features: of the photo, and there and back
     return 2 * batch_of(stage, profile) * (for_critic + for_generator)
 
 
@@ -174,9 +176,7 @@ def peak(device: str, precision: str, rounds: int = 7) -> float:
     return 2 * side**3 / take_turns({"product": lambda: a @ b}, rounds, device)["product"]
 
 
-def measure(
-    device: str = "cpu", profile: Profile | None = None, rounds: int = 9, compiled: bool = False
-) -> list[dict]:
+def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9, compiled: bool = False) -> list[dict]:
     """Rows of task (the stage), way, seconds a step, photos in it, how many times as fast ours is, and for ours the
     share of the peak."""
     profile = profile or profiles.read("cpu" if device == "cpu" else "gpu", {"perceptual_weights": "random"})
