@@ -23,10 +23,10 @@ from cascade_core.restore import quick
 BATCH, SIDE = 8, 256
 PHOTOS = {"2 megapixels": (1225, 1633), "12 megapixels": (3000, 4000)}  # height, width
 
-# What one process does: the photo is made as it would be read, and restored in its own memory. No network is loaded
-# and no kernel chosen before the first tile, so the peak is all of it.
+# What one process does: the photo is made as it would be read, and restored in its own memory. The kernel's count of a
+# process's peak begins anew with it; getrusage would begin with what its parent held.
 ALONE = """
-import json, resource, sys, time
+import json, pathlib, re, sys, time
 import numpy as np, torch
 from cascade_core import profiles, restore, stages
 height, width, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -35,9 +35,10 @@ networks = {"refiner": stages.build("refiner", settings).eval().to(device)}
 photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 start = time.perf_counter()
 restore.restore_in_place(photo, None, networks, settings, deblur=True)
-kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-device_peak = torch.cuda.max_memory_allocated() if device != "cpu" else 0
-print(json.dumps({"seconds": time.perf_counter() - start, "peak_memory": 1024 * kib, "device_memory": device_peak}))
+seconds = time.perf_counter() - start
+status = pathlib.Path("/proc/self/status")  # Linux alone
+kib = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) if status.is_file() else None
+print(json.dumps({"seconds": seconds, "peak_memory": kib and 1024 * kib}))
 """
 
 
@@ -61,8 +62,8 @@ def contestants(device: str, side: int = SIDE) -> dict[str, tuple[Callable[[], t
     return found
 
 
-def alone(size: tuple[int, int], device: str) -> dict[str, float]:
-    """Seconds and peak memory in bytes of restoring a photo of (height, width) in a process of its own."""
+def alone(size: tuple[int, int], device: str) -> dict[str, float | None]:
+    """Seconds and peak memory in bytes (None but on Linux) of a photo of (height, width), in a process of its own."""
     arguments = [sys.executable, "-c", ALONE, *map(str, size), device]
     return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
@@ -72,7 +73,7 @@ def measure(
     device: str = "cpu", rounds: int = 9, side: int = SIDE, photos: dict[str, tuple[int, int]] = PHOTOS
 ) -> list[dict]:
     """Rows of task, way, seconds, images a second, multiply-adds a photo, how many times as fast ours is at equal work,
-    and the peak memory in bytes, its own and beyond the photo."""
+    and for a photo the peak memory and the photo's own bytes."""
     found = contestants(device, side)
     runs = {("a batch", way): item and item[0] for way, item in found.items()}
     rows = compare(take_turns(runs, rounds, device), list(runs))
