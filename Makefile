@@ -5,6 +5,7 @@ PROFILE ?= smoke
 DATA ?=
 SEED ?= 0
 CORES ?= all
+ONLY ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -16,13 +17,15 @@ CHECK = import re, sys; \
   sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
   "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
 
-.PHONY: help book test lint lock clean
+.PHONY: help book test lint bench lock clean
 
 help:
 	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
 	@echo "             PROFILE=smoke|cpu|gpu|paper  DATA=folder of photos  SEED=0  CORES=all"
 	@echo "make test    lint, then run every test"
 	@echo "make lint    ruff alone"
+	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
+	@echo "             ONLY=\"training restoring\" runs some"
 	@echo "make lock    write requirements.lock anew from the newest versions"
 	@echo "make clean   remove all that these made: pages, TRAINED NETWORKS in _build/runs, the environment"
 
@@ -42,6 +45,12 @@ test: lint
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .
+
+# The peers are no dependencies of the book; one that cannot be installed is recorded as such.
+bench: $(READY)
+	@for peer in deepinv kornia torchmetrics; do \
+	  $(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock $$peer || echo "$$peer cannot be installed"; done
+	@$(RUN) -m benchmarks $(ONLY)
 
 # An environment of its own, so that what is written is what a fresh install gets.
 lock:

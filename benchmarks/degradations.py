@@ -2,17 +2,15 @@
 
 Two tasks on a batch of 64 photos of 128 px with kernels of 21 px: "blur" convolves with the same kernels, drawn by
 `sample` in equal shares of its levels; "draw, blur, noise" lets each library draw a motion kernel for every photo first
-and add noise after. The libraries take turns in one process; the median of the rounds counts. A peer that is not
-installed is named as such.
+and add noise after. A peer that is not installed is named as such.
 """
 
 import sys
-import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
+from benchmarks.rounds import compare, take_turns
 from cascade_core.degradations import KERNEL_SIZE, LEVELS, add_noise, blur, motion_kernels, sample
 
 BATCH, SIDE, SIGMA = 64, 128, 25.0
@@ -57,27 +55,11 @@ def contestants(device: str) -> dict[tuple[str, str], Callable[[], torch.Tensor]
 
 
 def measure(device: str = "cpu", rounds: int = 15) -> list[dict]:
-    """Rows of task, library, images a second (None: not installed) and how many times as fast ours is."""
+    """Rows of task, way (the library), seconds a batch, images a second and how many times as fast ours is; None for a
+    library that is not installed."""
     runs = contestants(device)
-    seconds = {name: [] for name, run in runs.items() if run}
-    for turn in range(rounds + 2):  # two to warm up
-        for name, times in seconds.items():
-            start = time.perf_counter()
-            runs[name]()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if turn >= 2:
-                times.append(time.perf_counter() - start)
-    rate = {name: BATCH / median(times) for name, times in seconds.items()}
-    return [
-        {
-            "task": task,
-            "library": library,
-            "images_per_second": rate.get((task, library)),
-            "ours_is_times_as_fast": rate[task, "ours"] / rate[task, library] if (task, library) in rate else None,
-        }
-        for task, library in sorted(runs)
-    ]
+    rows = compare(take_turns(runs, rounds, device), sorted(runs))
+    return [{**row, "images_per_second": row["seconds"] and BATCH / row["seconds"]} for row in rows]
 
 
 def main() -> None:
@@ -86,7 +68,7 @@ def main() -> None:
     for row in measure(device):
         rate, ratio = row["images_per_second"], row["ours_is_times_as_fast"]
         result = f"{rate:10,.0f} images/s   ours is {ratio:.2f} times as fast" if rate else "not installed"
-        print(f"{row['task']:18} {row['library']:13} {result}")
+        print(f"{row['task']:18} {row['way']:13} {result}")
 
 
 if __name__ == "__main__":

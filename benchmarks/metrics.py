@@ -1,10 +1,10 @@
-"""Batched SSIM beside scikit-image's, image by image, on the same 128 px crops: `python -m benchmarks.metrics`.
+"""Batched SSIM beside scikit-image's, image by image, on the same crops: `python -m benchmarks.metrics [device]`.
 
-torchmetrics and kornia stand beside it where they are installed. Both compute in float32, and torchmetrics pads.
+scikit-image computes on the processor, whatever the device. torchmetrics and kornia compute in float32, and the former
+pads; one that is not installed is named as such.
 """
 
-import contextlib
-import time
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from skimage import data
 from skimage.metrics import structural_similarity
 
+from benchmarks.rounds import compare, take_turns
 from cascade_core.metrics import ssim
 
 WANG = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1)
@@ -31,47 +32,56 @@ def crops(n: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.round(truth + noise), 0, 255).astype(np.uint8), truth
 
 
-def fastest(call: Callable, repeats: int) -> tuple[float, np.ndarray]:
-    """The shortest of several runs in seconds, after one to warm up, and what the call returned."""
-    result, seconds = call().cpu().numpy(), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call().cpu()  # waits for the device
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
+def contestants(n: int, device: str) -> dict[tuple[str, str], Callable[[], torch.Tensor] | None]:
+    """What gives the n images' SSIM for each (task, library); None for a library that is not installed."""
+    output, truth = crops(n)
+    x, y = (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device) / 255 for images in (output, truth))
+    pairs = list(zip(output, truth, strict=True))
+    runs = {
+        "ours": lambda: ssim(x, y),
+        "scikit-image, a loop": lambda: torch.tensor([structural_similarity(*pair, **WANG) for pair in pairs]),
+        "torchmetrics": None,
+        "kornia": None,
+    }
+    try:
+        from torchmetrics.functional.image import structural_similarity_index_measure
 
-
-def peers() -> dict[str, Callable]:
-    """The other libraries' SSIM per image, where they are installed."""
-    found = {}
-    with contextlib.suppress(ImportError):
-        from torchmetrics.functional.image import structural_similarity_index_measure as of_torchmetrics
-
-        found["torchmetrics (float32, padded)"] = lambda x, y: of_torchmetrics(x, y, data_range=1.0, reduction="none")
-    with contextlib.suppress(ImportError):
+        runs["torchmetrics"] = lambda: structural_similarity_index_measure(x, y, data_range=1.0, reduction="none")
+    except ImportError:
+        pass
+    try:
         from kornia.metrics import ssim as of_kornia
 
-        found["kornia (float32)"] = lambda x, y: of_kornia(x, y, 11, padding="valid").mean((1, 2, 3))
-    return found
+        runs["kornia"] = lambda: of_kornia(x, y, 11, padding="valid").mean((1, 2, 3))
+    except ImportError:
+        pass
+    return {("SSIM", way): run for way, run in runs.items()}
 
 
-def measure(n: int = 96, repeats: int = 7) -> list[dict]:
-    """A row for each way: ms an image, how many times as fast as scikit-image, largest difference from it."""
-    output, truth = crops(n)
-    pairs = list(zip(output, truth, strict=True))
-    tensors = [torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255 for images in (output, truth)]
-    seconds, expected = fastest(lambda: torch.tensor([structural_similarity(*pair, **WANG) for pair in pairs]), repeats)
-    rows = [{"way": "scikit-image, a loop", "ms": 1e3 * seconds / n, "ratio": 1.0, "difference": 0.0}]
-    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
-        x, y = (images.to(device) for images in tensors)
-        for name, way in {"cascade_core": ssim, **peers()}.items():
-            taken, result = fastest(lambda way=way, x=x, y=y: way(x, y), repeats)
-            row = {"way": f"{name}, {device}", "ms": 1e3 * taken / n, "ratio": seconds / taken}
-            rows.append({**row, "difference": float(np.abs(result - expected).max())})
+def measure(device: str = "cpu", n: int = 96, rounds: int = 7) -> list[dict]:
+    """Rows of task, way, seconds for all images, ms an image, how many times as fast ours is, and the largest
+    difference from scikit-image's values; None for a library that is not installed."""
+    runs = contestants(n, device)
+    values = {name: run().cpu().double() for name, run in runs.items() if run}
+    expected = values["SSIM", "scikit-image, a loop"]
+    rows = compare(take_turns(runs, rounds, device), list(runs))
+    for row in rows:
+        result = values.get((row["task"], row["way"]))
+        row["ms_per_image"] = row["seconds"] and 1e3 * row["seconds"] / n
+        row["difference"] = None if result is None else float((result - expected).abs().max())
     return rows
 
 
+def main() -> None:
+    device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    print(f"{torch.cuda.get_device_name() if device != 'cpu' else f'CPU, {torch.get_num_threads()} threads'}")
+    for row in measure(device):
+        result = "not installed"
+        if row["seconds"]:
+            result = "{ms_per_image:7.3f} ms an image   ours is {ours_is_times_as_fast:.2f} times as fast".format(**row)
+            result += f"   difference {row['difference']:.1e}"
+        print(f"{row['way']:21} {result}")
+
+
 if __name__ == "__main__":
-    print(f"{torch.get_num_threads()} threads; torchmetrics and kornia are left out where they are not installed")
-    for row in measure():
-        print("{way:40s} {ms:7.3f} ms an image {ratio:7.1f} x   difference {difference:.1e}".format(**row))
+    main()

@@ -9,6 +9,7 @@ a pixel and no farther, so tiles that overlap by that much give exactly what the
 """
 
 import argparse
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +19,14 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from . import checkpoints, release, stages
+from . import checkpoints, release, stages, training
 from .baselines import laplace
 from .data import read_photo
 from .degradations import center_hole, punch
 from .inputs import started
-from .models import Cascade
+from .models import Cascade, DeblurDenoiseNet
 from .photos import FORMATS
 from .progress import Progress
 
@@ -269,10 +271,31 @@ def count_tiles(height: int, width: int) -> int:
     return -(-height // TILE) * -(-width // TILE)
 
 
+def quick(network: DeblurDenoiseNet) -> Callable[[Tensor], Tensor]:
+    """The network in eval mode, made ready to go over a photo in less time.
+
+    Batch norm becomes a part of the convolution before it, and the channels of a pixel lie side by side. Where the
+    hardware computes in bfloat16, so is what the network takes off the photo; it is taken off in 32 bits. That moves
+    the result by a quarter of a gray level (root mean square) at most, as measured at the strongest blur and noise.
+    """
+    low = training.best_precision("auto", device_of(network)) == "bf16-mixed"
+    ready = copy.deepcopy(network).eval()
+    for layer in (*ready.encoder[1:], *ready.decoder):
+        layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+    ready.to(dtype=torch.bfloat16 if low else torch.float32, memory_format=torch.channels_last)
+
+    def clean(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            return ready(images.contiguous(memory_format=torch.channels_last))
+
+    return clean
+
+
 @torch.no_grad()
-def tiles(photo: np.ndarray, network: nn.Module) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def tiles(photo: np.ndarray, network: DeblurDenoiseNet) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Rows, columns and bytes of each tile, deblurred; the caller may write them into the photo at once."""
     height, width = photo.shape[:2]
+    clean, device = quick(network), device_of(network)
     above = photo[:0]
     for top in range(0, height, TILE):
         bottom, y = min(height, top + TILE), top - len(above)
@@ -280,9 +303,9 @@ def tiles(photo: np.ndarray, network: nn.Module) -> Iterator[tuple[slice, slice,
         above = photo[bottom - REACH : bottom].copy()
         for left in range(0, width, TILE):
             right, x = min(width, left + TILE), max(0, left - REACH)
-            part = to_tensor(strip[:, x : right + REACH]).to(device_of(network))
-            clean = to_bytes(network(part))[top - y : bottom - y, left - x : right - x]
-            yield slice(top, bottom), slice(left, right), clean
+            part = to_tensor(strip[:, x : right + REACH]).to(device)
+            pixels = to_bytes(clean(part))[top - y : bottom - y, left - x : right - x]
+            yield slice(top, bottom), slice(left, right), pixels
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -1,0 +1,214 @@
+"""A training step of each stage, beside the same networks trained the plain way.
+
+    python -m benchmarks.training [device] [--profile cpu] [--compiled]
+
+Ours is the package's own step on batches of bytes: channels_last, bfloat16 where the hardware computes in it, Adam in
+one kernel, holes, blur and noise made for the whole batch on the device. The plain way is that of a tutorial: float32,
+eager, contiguous, the optimizers' defaults, a `Dataset` that spoils one photo at a time for a `DataLoader`, the loss
+read after each step. It has the package's own degradations, photo by photo: slower ones would only help us.
+
+Both take the same crops from memory, so decoding and cropping are left out of both. The share of the peak is the
+arithmetic of a step over its time, beside that of a large matrix product in the same precision in the same process.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.metrics import crops
+from benchmarks.rounds import compare, take_turns
+from cascade_core import profiles, stages, steps, training
+from cascade_core.degradations import degrade
+from cascade_core.losses import PerceptualLoss, adversarial_loss, critic_loss, mse_loss
+from cascade_core.models import Cascade, summary
+from cascade_core.profiles import Profile
+
+POOL = 8  # batches of different crops
+WORKERS = 4  # of the plain way's loader beside a GPU; beside a CPU they would take the cores that train
+
+
+def pool(stage: int, profile: Profile) -> Tensor:
+    """Crops of scikit-image's photos as bytes (N, 3, size, size): ``POOL`` batches of the stage."""
+    size = profile.stage3_patch if stage == 3 else profile.size
+    return torch.from_numpy(crops(POOL * batch_of(stage, profile), size)[1]).permute(0, 3, 1, 2).contiguous()
+
+
+def batch_of(stage: int, profile: Profile) -> int:
+    return stages.STAGES[stage].setting(profile, "batch")
+
+
+def networks_of(stage: int, profile: Profile) -> dict[str, nn.Module]:
+    return {name: stages.build(name, stages.sizes(profile)) for name in stages.STAGES[stage].networks}
+
+
+def ours(stage: int, profile: Profile, device: str, compiled: bool = False) -> Callable[[], dict[str, Tensor]]:
+    """A call is one step of the stage; it returns the losses by name."""
+    fabric = training.fabric_for(profile, device)
+    t = stages.prepare(stages.STAGES[stage], profile, fabric, networks_of(stage, profile))
+    if compiled:
+        for module in t.modules.values():
+            getattr(module, "module", module).compile()  # what Fabric wraps
+    batches = pool(stage, profile).split(batch_of(stage, profile))
+    photos = training._on_device((batch.float().div_(255) for batch in cycle(batches)), fabric.device)
+
+    def step() -> dict[str, Tensor]:
+        rng = training.random_for(fabric.device, stage, t.step)
+        t.step += 1
+        return stages.STAGES[stage].step(t, photos, rng)
+
+    return step
+
+
+class Spoiled(Dataset):
+    """The pool's photos one by one, each with its spoiled copy, as a tutorial's data set makes them."""
+
+    def __init__(self, stage: int, profile: Profile) -> None:
+        self.stage, self.profile, self.pool = stage, profile, pool(stage, profile)
+        self.rng = torch.Generator().manual_seed(0)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        photo = self.pool[index].float()[None] / 255
+        if self.stage == 3:
+            spoiled = degrade(photo, None, self.profile.stage3_mix, self.rng).images
+        elif self.stage == 4:
+            spoiled = steps.damaged(photo, self.profile, self.rng)
+        else:
+            spoiled = steps.with_hole(photo, self.profile, self.rng)
+        return photo[0], spoiled[0]
+
+
+def plain(stage: int, profile: Profile, device: str) -> Callable[[], float]:
+    """A call is one step of the stage the plain way; it returns the loss."""
+    workers = 0 if device == "cpu" else WORKERS
+    loader = DataLoader(
+        Spoiled(stage, profile),
+        batch_of(stage, profile),
+        num_workers=workers,
+        pin_memory=device != "cpu",
+        persistent_workers=workers > 0,
+    )
+
+    def forever() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for photo, spoiled in loader:
+                yield photo.to(device), spoiled.to(device)
+
+    networks = {name: network.train().to(device) for name, network in networks_of(stage, profile).items()}
+    if stage == 2:
+        return plain_step_2(profile, device, networks, forever())
+    network = Cascade(**networks) if stage == 4 else next(iter(networks.values()))
+    optimizer = torch.optim.Adam(network.parameters(), stages.STAGES[stage].setting(profile, "rate"))
+    batches = forever()
+
+    def step() -> float:
+        photo, spoiled = next(batches)
+        output = network(spoiled)
+        loss = mse_loss(output.restored if stage == 4 else output, photo)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def plain_step_2(
+    profile: Profile, device: str, networks: dict[str, nn.Module], batches: Iterator[tuple[Tensor, Tensor]]
+) -> Callable[[], float]:
+    """The Wasserstein GAN as its authors' own loop has it, with the losses of equation 7."""
+    generator, critic = networks["generator"], networks["critic"]
+    features = PerceptualLoss(profile.perceptual_weights).to(device)
+    of_generator = torch.optim.RMSprop(generator.parameters(), profile.stage2_rate)
+    of_critic = torch.optim.RMSprop(critic.parameters(), profile.critic_rate)
+
+    def step() -> float:
+        critic.requires_grad_(True)
+        for _ in range(profile.critic_steps):
+            photo, spoiled = next(batches)
+            with torch.no_grad():
+                filled = generator(spoiled)
+            loss = critic_loss(critic(photo), critic(filled))
+            of_critic.zero_grad()
+            loss.backward()
+            of_critic.step()
+            steps.clip_weights(critic, profile.critic_clip)
+        critic.requires_grad_(False)
+        photo, spoiled = next(batches)
+        filled = generator(spoiled)
+        loss = profile.mse_weight * mse_loss(filled, photo)
+        loss = loss + profile.perceptual_weight * features(filled, photo)
+        loss = loss + profile.adversarial_weight * adversarial_loss(critic(filled))
+        of_generator.zero_grad()
+        loss.backward()
+        of_generator.step()
+        return loss.item()
+
+    return step
+
+
+def arithmetic(stage: int, profile: Profile) -> float:
+    """Floating point operations of one step: two a multiply-add; the way back costs two times the way there, one time
+    through a network that is not trained."""
+    size = profile.stage3_patch if stage == 3 else profile.size
+    work = {name: summary(network, size, size).multiply_adds for name, network in networks_of(stage, profile).items()}
+    if stage != 2:
+        return 2 * batch_of(stage, profile) * 3 * sum(work.values())
+    features = summary(PerceptualLoss("random").features, size, size).multiply_adds
+    for_critic = profile.critic_steps * (work["generator"] + 2 * 3 * work["critic"])
+    for_generator = (
+        3 * work["generator"] + 2 * work["critic"] + 3 * features
+    )  # features: of the photo, and there and back
+    return 2 * batch_of(stage, profile) * (for_critic + for_generator)
+
+
+def peak(device: str, precision: str, rounds: int = 7) -> float:
+    """Floating point operations a second of a large matrix product."""
+    side = 2048 if device == "cpu" else 8192
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    a, b = torch.rand(2, side, side, device=device).to(dtype)
+    return 2 * side**3 / take_turns({"product": lambda: a @ b}, rounds, device)["product"]
+
+
+def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9, compiled: bool = False) -> list[dict]:
+    """Rows of task (the stage), way, seconds a step, photos in it, how many times as fast ours is, and for ours the
+    share of the peak."""
+    profile = profile or profiles.read("cpu" if device == "cpu" else "gpu", {"perceptual_weights": "random"})
+    most = peak(device, training.best_precision(profile.precision, torch.device(device)))
+    rows = []
+    for stage in stages.STAGES:
+        task = f"stage {stage}"
+        runs = {(task, "ours"): ours(stage, profile, device), (task, "plain"): plain(stage, profile, device)}
+        if compiled:
+            runs[task, "ours, compiled"] = ours(stage, profile, device, compiled=True)
+        for row in compare(take_turns(runs, rounds, device), list(runs)):
+            share = arithmetic(stage, profile) / row["seconds"] / most if row["way"] != "plain" else None
+            rows.append({**row, "profile": profile.name, "batch": batch_of(stage, profile), "share_of_peak": share})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("device", nargs="?", default="cpu")
+    parser.add_argument("--profile", choices=profiles.PROFILES, help="default: cpu on a CPU, gpu on a GPU")
+    parser.add_argument("--compiled", action="store_true", help="also ours under torch.compile")
+    args = parser.parse_args()
+    name = args.profile or ("cpu" if args.device == "cpu" else "gpu")
+    profile = profiles.read(name, {"perceptual_weights": "random"})
+    print(f"{torch.cuda.get_device_name() if args.device != 'cpu' else f'CPU, {torch.get_num_threads()} threads'}")
+    for row in measure(args.device, profile, compiled=args.compiled):
+        share = f"{row['share_of_peak']:5.0%} of the peak" if row["share_of_peak"] else ""
+        print(
+            f"{row['task']:8} {row['way']:15} {1e3 * row['seconds']:9.1f} ms   "
+            f"ours is {row['ours_is_times_as_fast']:.2f} times as fast {share}"
+        )
+
+
+if __name__ == "__main__":
+    main()

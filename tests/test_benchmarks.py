@@ -1,0 +1,174 @@
+"""What the benchmarks measure and record, at tiny sizes. Nothing is asserted about speed: others share the cores."""
+
+import builtins
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks import __main__ as bench
+from benchmarks import book, degradations, metrics, restoring, rounds, training
+from cascade_core import profiles
+
+KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
+TINY = {
+    "size": 32,
+    "hole": 14,
+    "generator_widths": (4, 4, 4, 4, 4),
+    "generator_blocks": 1,
+    "critic_widths": (4, 4, 4, 4, 4),
+    "critic_hidden": 4,
+    "refiner_width": 4,
+    "stage1_batch": 2,
+    "stage2_batch": 2,
+    "stage3_batch": 2,
+    "stage4_batch": 2,
+    "stage3_patch": 24,
+}
+
+
+def tiny(precision: str = "auto") -> profiles.Profile:
+    return profiles.read("smoke", {**TINY, "precision": precision})
+
+
+@pytest.fixture
+def without_peers(monkeypatch):
+    """As where no other library is installed."""
+    installed = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.split(".")[0] in ("deepinv", "kornia", "torchmetrics"):
+            raise ImportError(name)
+        return installed(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+class TestRounds:
+    def test_contestants_take_turns(self):
+        order = []
+        runs = {name: lambda name=name: order.append(name) for name in ("a", "b")}
+        seconds = rounds.take_turns(runs, rounds=2, warm_up=1)
+        assert order == ["a", "b"] * 3
+        assert set(seconds) == {"a", "b"}
+
+    def test_the_median_counts_and_warming_up_does_not(self, monkeypatch):
+        times = iter([0, 100, 101, 101, 103, 103, 112])  # after warming up: 1, 2 and 9 s
+        monkeypatch.setattr(rounds, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+        assert rounds.take_turns({"a": lambda: None}, rounds=3, warm_up=1) == {"a": 2}
+
+
+class TestTraining:
+    def test_rows(self):
+        rows = training.measure(profile=tiny(), rounds=1)
+        assert [(row["task"], row["way"]) for row in rows] == [
+            (f"stage {stage}", way) for stage in (1, 2, 3, 4) for way in ("ours", "plain")
+        ]
+        for row in rows:
+            assert row.keys() == KEYS | {"profile", "batch", "share_of_peak"}
+            assert row["seconds"] > 0
+            assert (row["share_of_peak"] is None) == (row["way"] == "plain")
+
+    @pytest.mark.parametrize("stage", [1, 2])
+    def test_both_ways_train_the_same(self, stage):
+        """Stages without chance: in 32 bits the losses agree for as many steps as the pool has batches."""
+        profile = tiny("32-true")
+        one, two = training.ours(stage, profile, "cpu"), training.plain(stage, profile, "cpu")
+        for _ in range(training.POOL // (profile.critic_steps + 1)):
+            losses = one()
+            if stage == 2:
+                weights = {name: getattr(profile, f"{name}_weight") for name in ("mse", "perceptual", "adversarial")}
+                losses["mse"] = sum(weight * losses[name] for name, weight in weights.items())
+            assert two() == pytest.approx(losses["mse"].item(), rel=1e-3)
+
+    @pytest.mark.parametrize("stage", [3, 4])
+    def test_the_data_set_spoils_each_photo(self, stage):
+        profile = tiny()
+        side = profile.stage3_patch if stage == 3 else profile.size
+        for photo, spoiled in (training.Spoiled(stage, profile)[i] for i in range(3)):
+            assert photo.shape == spoiled.shape == (3, side, side)
+            assert (photo != spoiled).any()
+
+    def test_arithmetic_of_a_network_counted_by_hand(self):
+        width, side = 4, 24
+        taps = 9 * (3 * width + 6 * width * width + width * 3)
+        scales = 6 * width  # batch norm
+        assert training.arithmetic(3, tiny()) == 2 * 2 * 3 * (taps + scales) * side**2
+
+
+class TestPeers:
+    def test_blur_is_the_same_convolution(self):
+        pytest.importorskip("deepinv")
+        runs = degradations.contestants("cpu")
+        ours, theirs = runs["blur", "ours"](), runs["blur", "deepinv"]()
+        assert (ours - theirs).abs().max() < 1e-5
+
+    def test_ssim_agrees_with_scikit_image(self):
+        row = metrics.measure(n=3, rounds=1)[0]
+        assert row["way"] == "ours"
+        assert row["difference"] < 1e-6
+
+    def test_what_is_not_installed_is_named(self, without_peers):
+        blur = {row["way"]: row for row in degradations.measure(rounds=1) if row["task"] == "blur"}
+        ssim = {row["way"]: row for row in metrics.measure(n=3, rounds=1)}
+        batch = {row["way"]: row for row in restoring.measure(rounds=1, side=16, photos={})}
+        for rows, peers in ((blur, ["deepinv", "kornia"]), (ssim, ["torchmetrics", "kornia"])):
+            for peer in peers:
+                assert rows[peer]["seconds"] is rows[peer]["ours_is_times_as_fast"] is None
+            assert rows["ours"]["seconds"] > 0
+        assert batch["deepinv's DnCNN"]["seconds"] is None
+        assert "images_per_second" in batch["ours"]
+
+
+class TestRestoring:
+    def test_ours_gives_what_the_network_gives(self):
+        found = restoring.contestants("cpu", 32)
+        with torch.no_grad():
+            quick, slow = (found[way][0]() for way in ("ours", "ours, as it comes"))
+        assert (quick - slow).square().mean().sqrt() < 0.5 / 255
+
+    def test_rows_and_memory(self):
+        rows = restoring.measure(rounds=1, side=16, photos={"small": (40, 50)})
+        assert all(row.keys() >= KEYS for row in rows)
+        peers = {row["way"]: row for row in rows}
+        assert peers["small"]["photo"] == 40 * 50 * 3
+        if sys.platform == "linux":
+            assert peers["small"]["peak_memory"] > peers["small"]["photo"]
+
+    def test_the_ratio_is_that_of_equal_work(self, monkeypatch):
+        monkeypatch.setattr(restoring, "take_turns", lambda runs, *_: {name: 2.0 for name, run in runs.items() if run})
+        monkeypatch.setattr(restoring, "contestants", lambda *_: {"ours": (len, 100), "other": (len, 400)})
+        other = restoring.measure(photos={})[1]
+        assert other["ours_is_times_as_fast"] == 0.25  # in the same time it does four times the work
+
+
+class TestBook:
+    def test_a_build_that_fails_is_no_measurement(self, tmp_path):
+        (tmp_path / "book").mkdir()
+        (tmp_path / "book" / "build.py").write_text("raise SystemExit(1)")
+        with pytest.raises(subprocess.CalledProcessError):
+            book.build(tmp_path, (), "smoke")
+
+
+class TestRecord:
+    def test_keeps_what_did_not_run_now(self, tmp_path, monkeypatch, capsys):
+        rows = [{"task": "t", "way": "ours", "seconds": 1.0, "ours_is_times_as_fast": 1.0}]
+        monkeypatch.setattr(bench, "BENCHMARKS", {"a": lambda device: rows, "b": lambda device: rows})
+        out = tmp_path / "benchmarks.json"
+        bench.main(["b", "--device", "cpu", "--out", str(out)])
+        first = json.loads(out.read_text())
+        assert list(first) == ["b"]
+        bench.main(["a", "--device", "cpu", "--out", str(out)])
+        both = json.loads(out.read_text())
+        assert list(both) == ["a", "b"]
+        assert both["b"] == first["b"]
+        assert both["a"]["rows"] == rows
+        assert both["a"].keys() == {"rows", "seconds", "date", "device", "devices", "precision", "versions", "commit"}
+
+    def test_an_unknown_name_is_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            bench.main(["bokk"])
+        assert "there are metrics" in capsys.readouterr().err
