@@ -1,5 +1,7 @@
 """Drawings of the networks and of the four training stages, as SVG, made from the code's own numbers.
 
+From the shell::
+
     python -m cascade_core.drawings book/_static  # writes cascade.svg and training.svg anew
 
 Nothing is drawn by hand: a network's drawing comes from running it (`trace`), the drawing of the training from
