@@ -52,7 +52,7 @@ class Drawing:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height:.0f}" width="100%" role="img" '
             f'aria-label="{escape(self.title)}: {escape(self.description)}" font-family="system-ui, sans-serif" '
-            f'font-size="12" fill="currentColor" style="display: block; max-width: 600px; margin: 0 auto">\n'
+            f'font-size="12" fill="currentColor" style="display: block; max-width: 600px; margin: 0 auto 0.7em">\n'
             f"<title>{escape(self.title)}</title>\n<style>{dark}</style>\n{self.body}</svg>\n"
         )
 
