@@ -56,7 +56,7 @@ def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
     for path, (heading, pdf) in parts.items():
         first[path.resolve().as_uri()] = len(book.pages)
         book.append(PdfReader(io.BytesIO(pdf)), import_outline=False)
-        book.add_outline_item(heading, first[path.resolve().as_uri()])
+        book.add_outline_item(title=heading, page_number=first[path.resolve().as_uri()])
     for page in book.pages:
         kept = ArrayObject()
         for annotation in page.get("/Annots", ()):
