@@ -29,6 +29,12 @@ SETTLE = """async () => {
     await Promise.all([...document.images].map(img => img.decode().catch(() => null)));
     return !document.querySelector(".math") || !!document.querySelector("mjx-container");
 }"""
+PAPER = """
+    pre { white-space: pre-wrap !important }
+    #jb-print-toc { display: none }
+    h1 { margin-bottom: 1em !important }
+    figure, svg[role=img] { break-inside: avoid }
+"""
 FOOTER = (
     '<div style="width: 100%; font-size: 8px; text-align: center; font-family: sans-serif">'
     '<span class="title"></span> · <span class="pageNumber"></span></div>'
@@ -38,11 +44,17 @@ FOOTER = (
 def printed(page: Page, path: Path) -> tuple[str, bytes]:
     """A page's heading and the page as PDF; raises ValueError if its formulas are still plain TeX."""
     page.goto(path.resolve().as_uri(), wait_until="load")
+    page.add_style_tag(content=PAPER)  # no line runs over the paper's edge, and the bookmarks are the contents
     if not page.evaluate(SETTLE):
         raise ValueError(f"{path}: its formulas were not rendered")
     margins = dict.fromkeys(("top", "bottom", "left", "right"), "16mm")
     pdf = page.pdf(
-        format="A4", margin=margins, display_header_footer=True, header_template="<i></i>", footer_template=FOOTER
+        format="A4",
+        scale=0.75,
+        margin=margins,
+        display_header_footer=True,
+        header_template="<i></i>",
+        footer_template=FOOTER,
     )
     heading = page.locator("h1").first.evaluate(
         "h1 => h1.firstChild.nodeType === 3 ? h1.firstChild.data : h1.innerText"
