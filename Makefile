@@ -17,11 +17,12 @@ CHECK = import re, sys; \
   sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
   "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
 
-.PHONY: help book test lint bench lock clean
+.PHONY: help book pdf test lint bench lock clean
 
 help:
 	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
 	@echo "             PROFILE=smoke|cpu|gpu|paper  DATA=folder of photos  SEED=0  CORES=all"
+	@echo "make pdf     print the built pages into one file, _build/html/book.pdf; needs Chromium or Chrome"
 	@echo "make test    lint, then run every test"
 	@echo "make lint    ruff alone"
 	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
@@ -39,6 +40,9 @@ $(READY): pyproject.toml requirements.lock
 
 book: $(READY)
 	@$(RUN) book/build.py --profile "$(PROFILE)" --data "$(DATA)" --seed "$(SEED)" --cores "$(CORES)"
+
+pdf: $(READY)
+	@$(RUN) book/pdf.py --html _build/html
 
 test: lint
 	@$(RUN) -m pytest

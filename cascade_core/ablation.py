@@ -1,5 +1,7 @@
 """Table 2 and the questions behind it: the cascade with one thing changed, from one definition, on several seeds.
 
+From the shell::
+
     python -m cascade_core.ablation --profile gpu --data PHOTOS --test TEST --out results/ablation.json --seeds 0 1 2
 
 Arms share what they have in common: the stages before the change are trained once for each seed, and a run that was

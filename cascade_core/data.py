@@ -1,11 +1,13 @@
 """Photos in, batches of crops in [0, 1] out: from a folder, from scikit-image's own photos or from tar shards.
 
-photos = open_photos("data/bsd300", "test")
-crops = test_crops(photos, 128, "crop")  # (N, 3, 128, 128)
+For example::
 
-photos = open_photos("data/imagenet", "train")
-for crops in training_batches(photos, 128, batch=64, seed=0, start=0, stop=1000):
-    ...
+    photos = open_photos("data/bsd300", "test")
+    crops = test_crops(photos, 128, "crop")  # (N, 3, 128, 128)
+
+    photos = open_photos("data/imagenet", "train")
+    for crops in training_batches(photos, 128, batch=64, seed=0, start=0, stop=1000):
+        ...
 """
 
 from __future__ import annotations

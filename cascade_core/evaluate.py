@@ -1,5 +1,7 @@
 """The code under the book's tables: any methods, on any photos, by a written protocol.
 
+From the shell::
+
     python -m cascade_core.evaluate --images PHOTOS --weights WEIGHTS --out result.json
 
 The result holds every image's values, so means, intervals and paired differences can be taken from it at any time, and

@@ -1,5 +1,7 @@
 """The manifest.json of a data set: file, size, SHA-256 and split of all that a script of `data_scripts` verified.
 
+For example::
+
     {"name": "BSD300", "source": "https://...",
      "files": [{"file": "train/100075.jpg", "size": 123, "sha256": "...", "split": "train"}, ...],
      "skipped": {"train/broken.jpg": "cannot be read: ..."}}

@@ -1,6 +1,8 @@
 """What comes with the package, trained and measured: weights that restore a photo at once, and the recorded results.
 
-python -m cascade_core.release runs/cpu-stage4-1a2b3c4d/weights.safetensors --out results/cascade.safetensors
+From the shell::
+
+    python -m cascade_core.release runs/cpu-stage4-1a2b3c4d/weights.safetensors --out results/cascade.safetensors
 """
 
 import argparse

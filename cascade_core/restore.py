@@ -1,5 +1,7 @@
 """Restore one's own photo, of any size: fill what a mask marks as missing, and remove blur and noise if asked.
 
+From the shell::
+
     python -m cascade_core.restore photo.jpg --mask mask.png --out restored.png
 
 The generator was trained on one hole, a square in the center of a small photo. So a mask is filled through windows of

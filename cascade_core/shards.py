@@ -1,7 +1,7 @@
 """Tar shards of photos, from a disk or an address, through webdataset: the way to train on ImageNet.
 
 `python -m data_scripts.imagenet` writes them from a local copy, about a thousand photos in random order each, and a
-manifest.json beside them; training reads shards in one piece each, which disks and networks like, and never seeks.
+manifest.json beside them; training reads shards in one piece each, which disks and networks like, and never seeks::
 
     epoch  ->  its own order of the shards  ->  every world-th for a rank  ->  every W-th for a worker
            ->  photos, mixed in a buffer of `BUFFER`  ->  batches; step k comes from worker k % W

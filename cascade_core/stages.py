@@ -1,6 +1,8 @@
 """The four training stages (section 3.4), and the baseline that is trained: what each one trains, from where, and the
 command that does it.
 
+For example::
+
     run = train(1, profiles.read("smoke"), data.open_photos(), "runs")  # trains what is missing, loads what is there
 
 or from the shell, also on several GPUs or nodes::
