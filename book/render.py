@@ -52,6 +52,7 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
         nb.metadata.pop(RECORD, None)
+        nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
     entries = toc_entries(folder / "_toc.yml")
     for entry in entries:
