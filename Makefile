@@ -16,12 +16,14 @@ CHECK = import re, sys; \
   sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
   "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
 
-.PHONY: help book test lint lock clean
+.PHONY: help book test pages-test links lint lock clean
 
 help:
 	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
 	@echo "             PROFILE=smoke|cpu|gpu|paper  DATA=folder of photos  SEED=0  CORES=all"
 	@echo "make test    lint, then run every test"
+	@echo "make pages-test  the built pages in a real browser: needs Chromium and a built book"
+	@echo "make links   ask every address outside that the built book names"
 	@echo "make lint    ruff alone"
 	@echo "make lock    write requirements.lock anew from the newest versions"
 	@echo "make clean   remove all that these made: pages, TRAINED NETWORKS in _build/runs, the environment"
@@ -39,6 +41,14 @@ book: $(READY)
 
 test: lint
 	@$(RUN) -m pytest
+
+pages-test: $(READY)
+	@$(RUN) -m pytest tests/book/test_pages.py
+
+# What `make book` laid out, with the exceptions of _config.yml. Not for CI: it fails when somebody else's server does.
+links: $(READY)
+	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc _build/$(PROFILE)/stage/_toc.yml \
+	  --path-output _build/links --builder linkcheck
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .

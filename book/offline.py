@@ -31,9 +31,14 @@ def mend(app: Sphinx, page: str, template: str, context: dict, doctree: object) 
     context["body"] = body.replace('role="list" class="citation-list"', 'class="citation-list"')
 
 
+# The search shows a piece of each page that it finds, which a browser may not read when the book is opened as a file.
+PLAIN_SEARCH = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.config.html_static_path.append(mathjax())
     app.config.mathjax_path = MATHJAX
     without_thebe(app)
+    app.add_js_file(None, body=PLAIN_SEARCH)
     app.connect("html-page-context", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,7 @@ from cascade_core.degradations import FILL, brush_masks, center_hole, degrade
 
 STATIC = Path(__file__).parent / "_static"
 SIDE = 384  # px of the curtain's photo
-PEN = (0.02, 0.035)  # width of its scratches, as shares of the side
+PEN = (0.012, 0.02)  # width of its scratches, as shares of the side
 
 
 def columns(weights: Path, profile: profiles.Profile) -> None:
@@ -34,7 +34,7 @@ def curtain(weights: Path) -> None:
     """A whole photo, scratched, blurred and noisy, and what `cascade_core.restore` makes of it."""
     random = training.random_for("cpu", 7)
     photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
-    mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(3)]).amax(0)
+    mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
     spoiled = degrade(photo, mask, {"low": 1.0}, random, FILL).images
     networks, settings = stages.load(weights), checkpoints.read_weights(weights)[1]["settings"]
     result = restore.restore(restore.to_bytes(spoiled), mask[0, 0].bool().numpy(), networks, settings, deblur=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from PIL import Image
 from execute import RECORD, ChapterError, read_executed, tags
+from PIL import Image
 
 BOOK = Path(__file__).resolve().parent
 CONFIG = BOOK.parent / "_config.yml"

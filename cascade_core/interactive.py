@@ -37,7 +37,6 @@ STYLE = """<style>
 .cascade-play .curtain input {position: absolute; inset: 0 -14px; width: calc(100% + 28px); height: 100%; margin: 0;
   appearance: none; background: transparent; cursor: ew-resize; touch-action: pan-y}
 .cascade-play .curtain input:focus {outline: none}
-.cascade-play .curtain input::-webkit-slider-runnable-track {height: 100%; display: flex; align-items: center}
 .cascade-play .curtain input::-webkit-slider-thumb {appearance: none; width: 28px; height: 44px; border-radius: 14px;
   background: #fff; border: 2px solid #222; box-shadow: 0 0 4px #000}
 .cascade-play .curtain input::-moz-range-thumb {width: 24px; height: 40px; border-radius: 14px;
