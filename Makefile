@@ -17,13 +17,15 @@ CHECK = import re, sys; \
   sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
   "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
 
-.PHONY: help book pdf test lint bench lock clean
+.PHONY: help book pdf test pages-test links lint bench lock clean
 
 help:
 	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
 	@echo "             PROFILE=smoke|cpu|gpu|paper  DATA=folder of photos  SEED=0  CORES=all"
 	@echo "make pdf     print the built pages into one file, _build/html/book.pdf; needs Chromium or Chrome"
 	@echo "make test    lint, then run every test"
+	@echo "make pages-test  the built pages in a real browser: needs Chromium and a built book"
+	@echo "make links   ask every address outside that the built book names"
 	@echo "make lint    ruff alone"
 	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
 	@echo "             ONLY=\"training restoring\" runs some"
@@ -46,6 +48,14 @@ pdf: $(READY)
 
 test: lint
 	@$(RUN) -m pytest
+
+pages-test: $(READY)
+	@$(RUN) -m pytest tests/book/test_pages.py
+
+# What `make book` laid out, with the exceptions of _config.yml. Not for CI: it fails when somebody else's server does.
+links: $(READY)
+	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc _build/$(PROFILE)/stage/_toc.yml \
+	  --path-output _build/links --builder linkcheck
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .

@@ -148,6 +148,7 @@ def run_papermill(
     kernel = scratch / "kernels" / "python3"
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv.append("--InlineBackend.figure_formats=retina")  # twice the pixels, for dense screens
     spec = {"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
     os.environ.update(

@@ -1,31 +1,55 @@
-"""Makes the README's and the first page's picture anew: `python book/picture.py` writes book/_static/restored.png."""
+"""Makes the pictures of the README and the first page anew: `python book/picture.py` writes book/_static/restored.png
+and the curtain book/_static/curtain.html, both from one run of the smoke profile and photos that it never saw."""
 
 import sys
 from pathlib import Path
 
 import torch
 
-from cascade_core import data, evaluate, figures, profiles, stages, training
-from cascade_core.degradations import FILL, center_hole, degrade
+from cascade_core import checkpoints, data, evaluate, figures, interactive, profiles, restore, stages, training
+from cascade_core.degradations import FILL, brush_masks, center_hole, degrade
+
+STATIC = Path(__file__).parent / "_static"
+SIDE = 384  # px of the curtain's photo
+PEN = (0.012, 0.02)  # width of its scratches, as shares of the side
 
 
-def main(runs: str = "_build/runs/picture") -> None:
-    profile = profiles.read("smoke")
-    run = stages.train(4, profile, data.open_photos(), runs)
+def columns(weights: Path, profile: profiles.Profile) -> None:
+    """Two crops of the size that was trained on, side by side with what each network makes of them."""
     crops = data.test_crops(data.open_photos(None, "test"), profile.size, "grid")[[1, 12]]
     masks = center_hole(len(crops), profile.size, profile.size, profile.hole)
     spoiled = degrade(crops, masks, {"low": 1.0}, training.random_for("cpu", 3), FILL)
-    methods = evaluate.of_weights(run.folder / "weights.safetensors")
+    methods = evaluate.of_weights(weights)
     with torch.no_grad():
         columns = {
             "photo": crops,
             "blur, noise, hole": spoiled.images,
-            "generator": methods["generator"](spoiled),
+            "generator": methods["inpainted"](spoiled),
             "cascade": methods["cascade"](spoiled),
         }
-    path = Path(__file__).parent / "_static" / "restored.png"
-    figures.strip(columns, width=2.2).savefig(path, dpi=110)
-    print(path)
+    figures.strip(columns, width=2.2).savefig(STATIC / "restored.png", dpi=110)
+
+
+def curtain(weights: Path) -> None:
+    """A whole photo, scratched, blurred and noisy, and what `cascade_core.restore` makes of it."""
+    random = training.random_for("cpu", 7)
+    photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
+    mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
+    spoiled = degrade(photo, mask, {"low": 1.0}, random, FILL).images
+    networks, settings = stages.load(weights), checkpoints.read_weights(weights)[1]["settings"]
+    result = restore.restore(restore.to_bytes(spoiled), mask[0, 0].bool().numpy(), networks, settings, deblur=True)
+    seen = "An astronaut in an orange suit before a flag and a model of a space shuttle"
+    labels = ("blur, noise, scratches", "restored")
+    html = interactive.curtain(spoiled, restore.to_tensor(result.restored), labels, seen, 560)
+    (STATIC / "curtain.html").write_text(html.data)
+
+
+def main(runs: str = "_build/runs/picture") -> None:
+    profile = profiles.read("smoke")
+    weights = stages.train(4, profile, data.open_photos(), runs).folder / checkpoints.WEIGHTS
+    columns(weights, profile)
+    curtain(weights)
+    print(f"{STATIC}: restored.png, curtain.html")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from execute import RECORD, ChapterError, read_executed, tags
+from PIL import Image
 
 BOOK = Path(__file__).resolve().parent
 CONFIG = BOOK.parent / "_config.yml"
@@ -49,9 +50,13 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
         nb = read_executed(executed / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
+        for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
+            # a picture's size, which the page would fix, also where the page is narrower; see `lighten`
+            output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
         nb.metadata.pop(RECORD, None)
+        nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
     entries = toc_entries(folder / "_toc.yml")
     for entry in entries:
@@ -81,9 +86,30 @@ def render(build: Path) -> None:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
         warnings = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
         raise ValueError("\n".join(["pages: Jupyter Book found faults", *warnings, f"  all it said: {log}"]))
+    lighten(site / "_build" / "html")
     shutil.rmtree(build / "html", ignore_errors=True)
     os.replace(site / "_build" / "html", build / "html")
     shutil.rmtree(site)
+
+
+def lighten(html: Path) -> None:
+    """The pages' PNG pictures as WebP, which is a third as large. Each ``img`` gets its size: an inch of a figure is
+    100 px of the page, whatever its resolution, so a figure with 200 dots an inch is sharp on a dense screen."""
+    made = {}
+    for path in html.glob("_images/*.png"):
+        with Image.open(path) as image:
+            plain = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+            plain.save(path.with_suffix(".webp"), quality=80, method=6)
+            scale = 100 / image.info["dpi"][0] if "dpi" in image.info else 1
+            made[path.name] = [round(side * scale) for side in image.size]
+        path.unlink()
+
+    def lighter(match: re.Match) -> str:
+        width, height = made[match[2]]
+        return f'<img width="{width}" height="{height}" {match[1]}{match[2].removesuffix("png")}webp'
+
+    for page in html.glob("*.html"):
+        page.write_text(re.sub(r'<img ([^>]*src="_images/)([^"]+\.png)', lighter, page.read_text("utf-8")), "utf-8")
 
 
 def main() -> int:

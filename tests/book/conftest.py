@@ -31,7 +31,7 @@ class Book:
     def __init__(self, root: Path):
         self.root, self.book, self.build = root, root / "book", root / "_build"
         self.book.mkdir(parents=True)
-        for name in ("build.py", "execute.py", "inputs.py", "render.py"):
+        for name in ("build.py", "execute.py", "inputs.py", "offline.py", "render.py"):
             shutil.copy(ROOT / "book" / name, self.book)
         shutil.copy(ROOT / "_config.yml", root)
         chapters = 'CHAPTERS = {"a": [], "b": [], "c": ["a"]}'

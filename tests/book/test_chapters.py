@@ -12,13 +12,13 @@ import yaml
 from .conftest import ROOT
 
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
-URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
 # On Colab alone, and beside its own torch, numpy, ipykernel and ipywidgets: without versions, and without the `book`
 # group, which a reader there does not need and whose ipykernel would replace the running one. The baselines are small.
 COLAB = f"""import sys
 
 if "google.colab" in sys.modules:
-    %pip install -q "cascade-core[baselines] @ git+{URL}"
+    %pip install -q "cascade-core[baselines] @ git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
 """
 EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs", "seed": 0}
 

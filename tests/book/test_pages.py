@@ -1,0 +1,213 @@
+"""The built pages in a real browser, as a reader has them: from the folder and from a plain server, wide and narrow,
+light and dark, with the network cut off. Skipped, and it says so, where there is no Chromium or no built book.
+
+    make book pages-test
+"""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import threading
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from .conftest import ROOT
+
+HTML = ROOT / "_build" / "html"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PAGES = sorted(path.stem for path in HTML.glob("*.html"))
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+PLACES = {  # where a page is read: address, width in px, color scheme
+    "wide light": ("file", 1280, "light"),
+    "wide dark": ("server", 1280, "dark"),
+    "phone light": ("server", 390, "light"),
+    "phone dark": ("file", 390, "dark"),
+}
+LIMIT = 3_000_000  # bytes of a page and its pictures
+
+playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST RAN: the package playwright is missing")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER TEST RAN: there is no Chromium (Debian: apt install chromium)"),
+    pytest.mark.skipif(not PAGES, reason="NO BROWSER TEST RAN: the book is not built (make book)"),
+]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def addresses():
+    handler = functools.partial(Quiet, directory=HTML.resolve())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"file": HTML.resolve().as_uri(), "server": f"http://127.0.0.1:{server.server_port}"}
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, addresses):
+    """Opens a page at a place and gives it with all that went wrong, which must be nothing when the test is over."""
+    opened = []
+
+    def opener(page: str, place: str = "wide light"):
+        where, width, scheme = PLACES[place]
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        faults = []
+
+        def watch(route):
+            if route.request.url.startswith((addresses[where], "data:")):
+                return route.continue_()
+            faults.append(f"request outside: {route.request.url}")
+            return route.abort()
+
+        context.route("**/*", watch)
+        tab = context.new_page()
+        tab.on("console", lambda message: message.type == "error" and faults.append(f"console: {message.text}"))
+        tab.on("pageerror", lambda error: faults.append(f"error: {error}"))
+        tab.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+        tab.goto(f"{addresses[where]}/{page}.html")
+        tab.evaluate("window.MathJax?.startup.promise")
+        opened.append((context, faults))
+        return tab
+
+    yield opener
+    for context, faults in opened:
+        context.close()
+        assert faults == []
+
+
+def all_places(function):
+    return pytest.mark.parametrize("place", PLACES)(pytest.mark.parametrize("page", PAGES)(function))
+
+
+@all_places
+def test_the_page_is_whole(visit, page, place):
+    """Formulas are set, pictures are there and described, nothing sticks out, and axe finds no serious fault."""
+    tab = visit(page, place)
+    sources = tab.evaluate("document.querySelectorAll('article .math').length")
+    assert tab.evaluate("document.querySelectorAll('article .math mjx-container').length") == sources
+    assert tab.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    images = tab.evaluate("[...document.images].map(i => [i.alt.trim(), i.complete && i.naturalWidth, i.src])")
+    assert [src for alt, size, src in images if not alt or not size] == []
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert tab.evaluate(STICKS_OUT) == []
+    scheme = PLACES[place][2]
+    assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+    tab.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    violations = tab.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]
+    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], v["nodes"][0]["html"], v["nodes"][0]["failureSummary"]) for v in serious] == []
+
+
+# What of the text lies beyond the right edge and in nothing that scrolls by itself.
+STICKS_OUT = """() => {
+  const scrolls = e => e && e.tagName !== 'ARTICLE' &&
+    (['auto', 'scroll'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  return [...document.querySelectorAll('article *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 15 && !scrolls(e))
+    .map(e => e.outerHTML.slice(0, 200))
+}"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_control_is_reached_by_the_keyboard(visit, page):
+    tab = visit(page)
+    controls = """[...document.querySelectorAll('a[href], button, input, select, textarea, summary')]
+        .filter(e => e.checkVisibility({visibilityProperty: true}) && e.getBoundingClientRect().width > 1)"""
+    tab.evaluate(f"window.left = new Set({controls})")
+    for _ in range(1000):
+        tab.keyboard.press("Tab")
+        if not tab.evaluate("left.delete(document.activeElement), left.size"):
+            break
+    assert tab.evaluate("[...left].map(e => e.outerHTML.slice(0, 200))") == []
+
+
+@pytest.mark.parametrize("place", ["wide light", "phone light"])
+@pytest.mark.parametrize("page", PAGES)
+def test_curtains_and_sliders_move(visit, page, place):
+    tab = visit(page, place)
+    for curtain in tab.locator(".cascade-play .curtain").all():
+        move_and_watch(tab, curtain.locator("input"), lambda c=curtain: c.locator("img").nth(1).evaluate(CLIP))
+    for play in tab.locator(".cascade-play:not(:has(.curtain))").all():
+        for slider in play.locator("input").all():
+            move_and_watch(tab, slider, lambda p=play: p.locator("img:visible").get_attribute("src"))
+
+
+CLIP = "image => getComputedStyle(image).clipPath"
+
+
+def move_and_watch(tab, slider, look) -> None:
+    """By mouse and by keyboard: to either end, where the picture must differ, and what is said, too."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    height, seen, said = box["y"] + box["height"] / 2, [], []
+    tab.mouse.move(box["x"] + box["width"] / 2, height)
+    tab.mouse.down()
+    for share in (0.02, 0.98):
+        tab.mouse.move(box["x"] + share * box["width"], height, steps=5)
+        seen.append(look())
+        said.append(slider.get_attribute("aria-valuetext"))
+    tab.mouse.up()
+    assert len(set(seen)) == len(set(said)) == 2, "dragging moved nothing"
+    for key in ("Home", "End", "ArrowLeft"):
+        slider.press(key)
+        seen.append(look())
+    assert len(set(seen[2:])) == 3, "the keyboard moved nothing"
+
+
+def test_the_book_has_a_curtain_and_sliders(visit):
+    assert visit("index").locator(".cascade-play .curtain").count() == 1
+    assert visit("01_data_synthesis").locator(".cascade-play input").count() == 3
+    assert visit("03_stage1").locator(".cascade-play input").count() == 1
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_search_stands_there_once_and_finds(visit, place):
+    tab = visit("02_networks", place)
+    assert tab.locator("button[aria-label=Search]:visible").count() == 1
+    tab.keyboard.press("Control+K")
+    tab.keyboard.type("Wasserstein")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#search-results li a")
+    assert "04_stage2.html" in " ".join(
+        link.get_attribute("href") for link in tab.locator("#search-results li a").all()
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_colab_and_download_point_at_the_notebook(visit, page):
+    tab = visit(page)
+    links = [link.get_attribute("href") for link in tab.locator("a[href*='colab.research.google.com']").all()]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    name = repository["url"].removeprefix("https://github.com/")
+    address = f"https://colab.research.google.com/github/{name}/blob/{repository['branch']}/book/{page}.ipynb"
+    assert links == ([address] if page in NOTEBOOKS else [])
+    if page in NOTEBOOKS:
+        download = tab.locator("a.btn-download-source-button").get_attribute("href")
+        assert download == f"_sources/{page}.ipynb"
+        source = json.loads((ROOT / "book" / f"{page}.ipynb").read_text())
+        assert json.loads((HTML / download).read_text())["cells"][0]["source"] == source["cells"][0]["source"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_is_light_and_its_figures_are_sharp(visit, page):
+    text = (HTML / f"{page}.html").read_text("utf-8")
+    pictures = {HTML / src for src in re.findall(r'<img [^>]*src="(_images/[^"]+)"', text)}
+    assert len(text.encode()) + sum(path.stat().st_size for path in pictures) < LIMIT
+    tab = visit(page)
+    figures = "[...document.querySelectorAll('.cell_output img[src$=webp]')].map(i => i.naturalWidth / i.width)"
+    assert [dots for dots in tab.evaluate(figures) if dots < 1.9] == []
