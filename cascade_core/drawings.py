@@ -147,10 +147,11 @@ def cascade(profile: Profile) -> Drawing:
         nonlocal y
         steps, skips = trace(built[name], size)
         count = sum(p.numel() for p in built[name].parameters())
+        said = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
         inside, height = row_of_bars(steps, skips, size, y + 48)
         parts.append(frame(2, y, WIDTH - 4, height + 56, dashed))
         parts.append(text(12, y + 19, title, weight="bold"))
-        parts.append(text(WIDTH - 12, y + 19, f"{count / 1e6:.1f} million weights", anchor="end"))
+        parts.append(text(WIDTH - 12, y + 19, f"{said} weights", anchor="end"))
         parts.append(text(12, y + 36, note, opacity=0.8) + inside)
         spoke.append(f"{title}, {note}: {spoken(steps, skips)}")
         y += height + 74
