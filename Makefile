@@ -54,7 +54,7 @@ pages-test: $(READY)
 
 # What `make book` laid out, with the exceptions of _config.yml. Not for CI: it fails when somebody else's server does.
 links: $(READY)
-	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc _build/$(PROFILE)/stage/_toc.yml \
+	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc $(CURDIR)/_build/$(PROFILE)/stage/_toc.yml \
 	  --path-output _build/links --builder linkcheck
 
 lint: $(READY)
