@@ -28,7 +28,7 @@ CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k
 TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", "cascade+", "context encoder")
 CHAINS = ("input", "laplace", "separate", "inpainted", "cascade", "inpainted+", "cascade+", "classical chain")
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
-# compared at half the size, on a fifth of the steps.
+# compared at half the size, on a tenth of the steps.
 CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "refiner_width=24", "stage2_batch=16"]
 
 Task = tuple[Path | None, Callable[[list[str]], None], list[str]]
@@ -75,7 +75,7 @@ def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
                 yield out, evaluate.main, [*arguments, "--out", str(out)]
 
     arms = ["intact", "no pre-training", "only GAN", *ablation.gains(profiles.read(name))]
-    smaller = [*with_settings(CPU_ARMS), "--share", "0.2"] if name == "cpu" else []
+    smaller = [*with_settings(CPU_ARMS), "--share", "0.1"] if name == "cpu" else []
     for folder, label in SETS.items():
         for mode in MODES:
             out = results / f"ablation-{folder}-{mode}.json"

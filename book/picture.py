@@ -1,12 +1,11 @@
 """Makes the pictures of the README and the first page anew: `python book/picture.py` writes book/_static/restored.png
-and the curtain book/_static/curtain.html, both from one run of the smoke profile and photos that it never saw."""
+and the curtain book/_static/curtain.html, from the weights that come with the book and photos that they never saw."""
 
-import sys
 from pathlib import Path
 
 import torch
 
-from cascade_core import checkpoints, data, evaluate, figures, interactive, profiles, restore, stages, training
+from cascade_core import checkpoints, data, evaluate, figures, interactive, release, restore, stages, training
 from cascade_core.degradations import FILL, brush_masks, center_hole, degrade
 
 STATIC = Path(__file__).parent / "_static"
@@ -14,10 +13,12 @@ SIDE = 384  # px of the curtain's photo
 PEN = (0.012, 0.02)  # width of its scratches, as shares of the side
 
 
-def columns(weights: Path, profile: profiles.Profile) -> None:
+def columns(weights: Path) -> None:
     """Two crops of the size that was trained on, side by side with what each network makes of them."""
-    crops = data.test_crops(data.open_photos(None, "test"), profile.size, "grid")[[1, 12]]
-    masks = center_hole(len(crops), profile.size, profile.size, profile.hole)
+    settings = checkpoints.read_weights(weights)[1]["settings"]
+    size, hole = settings["size"], settings["hole"]
+    crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
+    masks = center_hole(len(crops), size, size, hole)
     spoiled = degrade(crops, masks, {"low": 1.0}, training.random_for("cpu", 3), FILL)
     methods = evaluate.of_weights(weights)
     with torch.no_grad():
@@ -44,13 +45,7 @@ def curtain(weights: Path) -> None:
     (STATIC / "curtain.html").write_text(html.data)
 
 
-def main(runs: str = "_build/runs/picture") -> None:
-    profile = profiles.read("smoke")
-    weights = stages.train(4, profile, data.open_photos(), runs).folder / checkpoints.WEIGHTS
-    columns(weights, profile)
-    curtain(weights)
-    print(f"{STATIC}: restored.png, curtain.html")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    columns(release.weights("cascade"))
+    curtain(release.weights("cascade+"))
+    print(f"{STATIC}: restored.png, curtain.html")

@@ -6,7 +6,8 @@ From the shell::
 
 The generator was trained on one hole, a square in the center of a small photo. So a mask is filled through windows of
 that size, each centered on a part of the mask; where the mask is too wide for the square, through a smaller copy of the
-photo. Windows overlap and fade into each other, so there is no seam. The deblurring-denoising network sees 8 px around
+photo. Windows overlap and fade into each other, so there is no seam. A generator that is given the mask sees all that is
+known in its window; one that is not has the whole square hidden from it. The deblurring-denoising network sees 8 px around
 a pixel and no farther, so tiles that overlap by that much give exactly what the whole photo would.
 """
 
@@ -108,9 +109,10 @@ def restore_in_place(
     if windows:
         smooth_fill(photo, holes)
     for done, (window, before) in enumerate(with_earlier(windows), 1):
-        masks = center_hole(1, size, size, hole)
-        spoiled = punch(cut(photo, window, size), masks, fill)
-        images = run(networks, started(spoiled, masks, networks["generator"].start))
+        start = networks["generator"].start
+        told = start == "laplace and mask"  # then nothing is hidden that is known, wherever it lies
+        masks = missing(holes, window, size) if told else center_hole(1, size, size, hole)
+        images = run(networks, started(punch(cut(photo, window, size), masks, fill), masks, start))
         for image, target in zip(images, (inpainted, photo), strict=True):
             if target is not None:
                 paint(image, target, window, before, holes)
@@ -201,17 +203,27 @@ def strips(low: int, high: int) -> Iterator[slice]:
 
 def cut(photo: np.ndarray, window: Window, size: int) -> Tensor:
     """A window as ``(1, 3, size, size)`` in [0, 1]; beyond the photo's border its last pixels go on."""
+    return to_tensor(small_copy(photo, window, size))
+
+
+def missing(holes: np.ndarray, window: Window, size: int) -> Tensor:
+    """A window's mask ``(1, 1, size, size)``, 1 where any pixel of the photo is missing."""
+    return torch.from_numpy(small_copy(holes, window, size) > 0)[None, None].float()
+
+
+def small_copy(array: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """A window of a photo, or of a mask as 0 and 255, as bytes ``(size, size, ...)``."""
     rows, columns = (
         np.arange(start, start + window.side).clip(0, length - 1)
-        for start, length in zip(window[:2], photo.shape[:2], strict=True)
+        for start, length in zip(window[:2], array.shape[:2], strict=True)
     )
     step = max(1, window.side // (2 * size))  # a box filter for the first whole-number step, as in training crops
     height = step * max(1, STRIP // step)
-    parts = (photo[np.ix_(rows[i : i + height], columns)] for i in range(0, window.side, height))
-    reduced = [np.asarray(Image.fromarray(part).reduce(step)) for part in parts]
+    parts = (array[np.ix_(rows[i : i + height], columns)] for i in range(0, window.side, height))
+    pictures = (Image.fromarray(part * np.uint8(255) if part.dtype == bool else part) for part in parts)
+    reduced = [np.asarray(picture.reduce(step)) for picture in pictures]
     box = (0, 0, window.side / step, window.side / step)
-    small = Image.fromarray(np.concatenate(reduced)).resize((size, size), Image.Resampling.BICUBIC, box)
-    return to_tensor(np.asarray(small))
+    return np.asarray(Image.fromarray(np.concatenate(reduced)).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 @torch.no_grad()

@@ -88,6 +88,18 @@ class TestCascadePlus:
         expected = laplace(spoiled.images, spoiled.masks)
         torch.testing.assert_close(methods["cascade+"](spoiled), expected, atol=1e-5, rtol=0)
 
+    def test_restoring_hides_nothing_that_is_known(self, networks, photos):
+        """Untrained, it returns the Laplace fill from the scratch's own border, not from that of a square around it."""
+        photo = restore.to_bytes(photos[:1])
+        mask = np.zeros(photo.shape[:2], bool)
+        mask[30:32, 20:31] = True
+        restored = restore.restore(photo, mask, *networks).restored
+        wanted = restore.to_bytes(laplace(restore.to_tensor(photo), torch.from_numpy(mask)[None, None].float()))
+        assert abs(restored.astype(int) - wanted).max() <= 1
+        square = networks[0]["generator"].__class__((4, 4, 4, 4, 4), 1, "laplace").eval()
+        other = restore.restore(photo, mask, {"generator": square}, networks[1]).restored
+        assert abs(other.astype(int) - wanted)[mask].mean() > 3
+
     def test_in_restoring(self, networks):
         """A smooth photo with a hole comes back smooth."""
         photo = np.linspace(60, 180, 64).astype(np.uint8)[:, None, None].repeat(80, 1).repeat(3, 2)
