@@ -6,9 +6,9 @@ From the shell::
 
 The generator was trained on one hole, a square in the center of a small photo. So a mask is filled through windows of
 that size, each centered on a part of the mask; where the mask is too wide for the square, through a smaller copy of the
-photo. Windows overlap and fade into each other, so there is no seam. A generator that is given the mask sees all that is
-known in its window; one that is not has the whole square hidden from it. The deblurring-denoising network sees 8 px around
-a pixel and no farther, so tiles that overlap by that much give exactly what the whole photo would.
+photo. Windows overlap and fade into each other, so there is no seam. A generator that is given the mask sees all that
+is known in its window; from any other the whole square is hidden. The deblurring-denoising network sees 8 px around a
+pixel and no farther, so tiles that overlap by that much give exactly what the whole photo would.
 """
 
 import argparse
