@@ -36,6 +36,7 @@ from inputs import short_hash
 from nbformat import NotebookNode
 
 RECORD = "cascade_book"  # where the executed copy's metadata keep the inputs that it was made from
+MEASURED = "measured"  # metadata of an executed copy: its time, memory and threads
 
 
 def short(ename: str, evalue: str) -> str:
@@ -124,6 +125,17 @@ def kill_tree(pid: int) -> None:
                 member.kill()
 
 
+def memory_of(pid: int) -> int:
+    """Bytes that a process and all that it started hold."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for member in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += member.memory_info().rss
+    return total
+
+
 def end_with_parent() -> None:
     wait([multiprocessing.parent_process().sentinel])
     kill_tree(os.getpid())
@@ -185,20 +197,24 @@ def run_papermill(
         result.send((None, short(type(error).__name__, str(error))))
 
 
-def execute(notebook: Path, partial: Path, log: Path, parameters: dict[str, Any], timeout: float, threads: int) -> None:
-    """Executes the notebook into `partial`; raises ChapterError unless every cell ran within `timeout` seconds."""
+def execute(notebook: Path, partial: Path, log: Path, parameters: dict[str, Any], timeout: float, threads: int) -> int:
+    """Executes the notebook into `partial`; raises ChapterError unless every cell ran within `timeout` seconds.
+
+    Returns the most memory that it held, in bytes, as seen five times a second.
+    """
     name = notebook.stem
     check_source(nbformat.read(notebook, 4), name, parameters)
     scratch = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=run_papermill, args=(notebook, partial, log, scratch, parameters, threads, sender))
-    deadline, parent = time.monotonic() + timeout, os.getppid()
+    deadline, parent, most = time.monotonic() + timeout, os.getppid(), 0
     child.start()
     sender.close()
     try:
         while child.is_alive():
             child.join(0.2)
+            most = max(most, memory_of(child.pid))
             if time.monotonic() > deadline:
                 kill_tree(child.pid)
                 raise ChapterError(f"{running_cell(partial, name)}: stopped after {timeout:g} s, the chapter's limit")
@@ -218,6 +234,7 @@ def execute(notebook: Path, partial: Path, log: Path, parameters: dict[str, Any]
         # papermill has put two cells of its own into the file by now: one on top, one above the failed cell
         raise ChapterError(f"{place(name, nbformat.read(partial, 4), index + 2)}: {message}")
     check_executed(nbformat.read(partial, 4), name)
+    return most
 
 
 def read_executed(path: Path, name: str) -> NotebookNode:
@@ -267,7 +284,7 @@ def main() -> int:
         old.unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        execute(
+        most = execute(
             args.notebook.resolve(),
             partial,
             build / "logs" / f"{name}.log",
@@ -277,6 +294,7 @@ def main() -> int:
         )
         nb = nbformat.read(partial, 4)
         nb.metadata[RECORD] = inputs
+        nb.metadata[MEASURED] = {"seconds": time.monotonic() - start, "bytes": most, "threads": args.threads}
         nbformat.write(nb, partial)
     except (ValueError, KeyboardInterrupt) as error:
         text = str(error) or f"{running_cell(partial, name)}: interrupted"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from execute import RECORD, ChapterError, read_executed, tags
+from execute import MEASURED, RECORD, ChapterError, read_executed, tags
 from PIL import Image
 
 BOOK = Path(__file__).resolve().parent
@@ -55,7 +55,8 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
-        nb.metadata.pop(RECORD, None)
+        profile = nb.metadata.pop(RECORD, {}).get("parameters", {}).get("profile_name", "")
+        nb.cells[0].source += f"\n\n{took(profile, **nb.metadata.pop(MEASURED))}"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
     entries = toc_entries(folder / "_toc.yml")
@@ -65,6 +66,17 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
     for chapter in chapters:
         if chapter not in entries:
             raise ValueError(f"chapter {chapter}: _toc.yml does not name it, so no page would show it")
+
+
+def took(profile: str, seconds: float, bytes: int, threads: int) -> str:
+    """What the execution of a chapter took, as its page says it.
+
+    >>> took("smoke", 74.2, 1_230_000_000, 1)
+    '*For this page it took 74 s and at most 1.2 GB of memory: profile smoke, 1 processor thread.*'
+    """
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    where = f"profile {profile}, {threads} processor thread{'s' * (threads > 1)}"
+    return f"*For this page it took {time} and at most {bytes / 1e9:.1f} GB of memory: {where}.*"
 
 
 def render(build: Path) -> None:

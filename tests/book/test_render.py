@@ -1,5 +1,7 @@
 """The pages: what Jupyter Book lets pass must not pass here."""
 
+import re
+
 import nbformat
 import pytest
 import render
@@ -41,6 +43,7 @@ def test_the_page(book):
     assert "A line." in page
     assert page.count("line 1") == 1
     assert "line 0\nline 1\nline 2" in page, "what one cell prints is one block"
+    assert re.search(r"For this page it took \d+ s and at most 0\.\d GB of memory: profile smoke, \d+ processor", page)
     assert str(book.root) not in page, "the cell with the parameters that were put in is not the reader's"
     assert str(book.root) not in (book.build / "html" / "_sources" / "a.ipynb").read_text()
 
