@@ -193,8 +193,8 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
                 f"{path} holds the {sorted(twice)[0]}, as does another of the weights files: give one of them"
             )
         methods |= found
-    if set(alone) == {"generator", "refiner"}:
-        methods["separate"] = network(Cascade(**alone).eval(), "restored")
+    if {"generator", "refiner"} <= set(alone):
+        methods["separate"] = network(Cascade(alone["generator"], alone["refiner"]).eval(), "restored")
     return methods
 
 
