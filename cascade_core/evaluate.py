@@ -350,7 +350,7 @@ def recorded(folder: str | Path, protocol: Protocol) -> dict[str, dict[str, dict
     """
     found: dict[str, dict[str, dict[str, dict[str, Tensor]]]] = {}
     images: dict[tuple[str, str], Any] = {}
-    for path in sorted(Path(folder).glob("evaluation*.json")):
+    for path in sorted(Path(folder).glob("evaluation*.json"), key=lambda path: path.stem):
         result = read(path)
         name, mode = result["name"], result["protocol"]["mode"]
         if Protocol(**result["protocol"]) != dataclasses.replace(protocol, mode=mode):
