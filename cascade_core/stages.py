@@ -38,7 +38,7 @@ from .models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from .profiles import Profile
 from .training import Paused, Training, TrainingError
 
-__all__ = ["STAGES", "TRAININGS", "Paused", "Run", "TrainingError", "build", "load", "train"]
+__all__ = ["STAGES", "TRAININGS", "Run", "TrainingError", "build", "load", "train"]
 
 PAUSED = 75  # exit code: "temporary failure, try again" (sysexits.h)
 
