@@ -4,6 +4,7 @@ MathJax comes from a pinned package and is one file that holds its fonts as outl
 folder alone, also when a page is opened as a file. Thebe, which would fetch a program and a kernel, is left out.
 """
 
+import re
 from importlib.metadata import files
 
 from sphinx.application import Sphinx
@@ -26,9 +27,19 @@ def without_thebe(app: Sphinx) -> None:
 
 
 def mend(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """A list of citations says that it is a list but its children say that they are none; now both are plain."""
-    body = context.get("body", "")
-    context["body"] = body.replace('role="list" class="citation-list"', 'class="citation-list"')
+    """What a screen reader would stumble over: a list of citations says that it is a list but its children say that
+    they are none; the parameters of a signature are a list of definitions without a term. Now all of them are plain."""
+    body = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
+    context["body"] = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", lambda match: plain(match[1]), body)
+
+
+def plain(parameters: str) -> str:
+    """The lines of a signature's parameters without the marks of a list.
+
+    >>> plain("<dd>x: int</dd>\\n")
+    '<span class="parameter-line">x: int</span>\\n'
+    """
+    return parameters.replace("<dd>", '<span class="parameter-line">').replace("</dd>", "</span>")
 
 
 # The search shows a piece of each page that it finds, which a browser may not read when the book is opened as a file.

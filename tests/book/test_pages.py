@@ -206,7 +206,8 @@ def test_colab_and_download_point_at_the_notebook(visit, page):
         download = tab.locator("a.btn-download-source-button").get_attribute("href")
         assert download == f"_sources/{page}.ipynb"
         source = json.loads((ROOT / "book" / f"{page}.ipynb").read_text())
-        assert json.loads((HTML / download).read_text())["cells"][0]["source"] == source["cells"][0]["source"]
+        begin, wanted = ("".join(x["cells"][0]["source"]) for x in (json.loads((HTML / download).read_text()), source))
+        assert begin.startswith(wanted)  # and behind it, what the execution took
 
 
 @pytest.mark.parametrize("page", PAGES)
