@@ -1,8 +1,8 @@
-"""Short trainings behind the cpu profile's stage 1: `python -m benchmarks.choices TRAIN HELD_OUT --out FILE`.
+"""Short trainings behind the cpu profile's stage 1: `python -m benchmarks.choices PHOTOS --out FILE`.
 
-TRAIN and HELD_OUT are two folders of photos; `python -m data_scripts.folder` parts one into two. Each option changes
-one thing and has the same number of photos to learn from: what is compared is what two cores learn in a few minutes.
-The held-out photos are training photos put aside, so nothing is chosen on the test sets.
+PHOTOS is a folder of training photos of which `python -m data_scripts.folder PHOTOS --test 0.1` has put some aside; on
+those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many crops
+as the others: what is compared is what a processor learns in a few minutes.
 """
 
 import argparse
@@ -37,9 +37,8 @@ def measure(changes: dict, photos: data.Photos, held_out: data.Photos, out: Path
     method, found = evaluate.network(run.networks["generator"]), {}
     for mode in ("crop", "shrink"):
         crops = data.test_crops(held_out, profile.size, mode)
-        values = evaluate.evaluate({"": method}, crops, evaluate.Protocol(profile.size, profile.hole, mode))[""][
-            "values"
-        ]
+        protocol = evaluate.Protocol(profile.size, profile.hole, mode)
+        values = evaluate.evaluate({"": method}, crops, protocol)[""]["values"]
         for metric in ("psnr_hole", "ssim_whole_pasted"):
             found[f"{metric}, {mode}"] = round(values[metric].mean().item(), 4)
     return {"changes": changes, "steps": profile.stage1_steps, "seconds": run.record["seconds"], **found}
@@ -47,15 +46,16 @@ def measure(changes: dict, photos: data.Photos, held_out: data.Photos, out: Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", help="a folder of photos")
-    parser.add_argument("held_out", help="a folder of other photos")
+    parser.add_argument("photos", help="a folder of photos with a manifest.json")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept (default: runs)")
     parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
     args = parser.parse_args()
     try:
         evaluate.writable(args.out, args.force)
-        photos, held_out = data.open_photos(args.train), data.open_photos(args.held_out)
+        photos, held_out = (data.open_photos(args.photos, split) for split in ("train", "test"))
+        if set(photos.names) & set(held_out.names):
+            raise ValueError(f"no photo of {args.photos} is put aside: python -m data_scripts.folder {args.photos}")
         crops = data.test_crops(held_out, 128, "crop")
         laplace = evaluate.evaluate({"laplace": evaluate.available()[0]["laplace"]}, crops, evaluate.Protocol())
         print(f"laplace: {metrics.mean_interval(laplace['laplace']['values']['psnr_hole']):.2f} dB", flush=True)
