@@ -13,12 +13,6 @@ NOT_FOR = """## What they are not for
 """
 
 
-def chain(record: dict) -> dict[int, dict]:
-    """A training's record and those of the stages before it, by stage."""
-    before = [chain(stage) for stage in record.get("before", [])]
-    return {stage: found for one in before for stage, found in one.items()} | {record["stage"]: record}
-
-
 def trained(record: dict) -> str:
     """A line of the card: how long a stage was trained."""
     vgg = record.get("perceptual_weights")
@@ -29,7 +23,7 @@ def trained(record: dict) -> str:
 def section(name: str) -> list[str]:
     """The card's lines on one weights file."""
     path = release.weights(name)
-    about = checkpoints.read_weights(path)[1]
+    about = checkpoints.read_about(path)
     record, settings = about["training"], about["settings"]
     photos, widths = record["photos"], "-".join(map(str, settings["generator_widths"]))
     lines = [
@@ -43,7 +37,7 @@ def section(name: str) -> list[str]:
         f"PyTorch {record['versions']['torch']}, commit {record['commit']}. Trained on {photos['count']} photos",
         f"(SHA-256 {photos['hash'][:16]}…): 800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks.",
         "",
-        *(trained(stage) for _, stage in sorted(chain(record).items())),
+        *(trained(stage) for stage in release.trainings(name).values()),
         "",
         "| photos | PSNR hole | SSIM whole, pasted | the Laplace fill's |",
         "| --- | --- | --- | --- |",

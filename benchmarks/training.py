@@ -12,6 +12,7 @@ arithmetic of a step over its time, beside that of a large matrix product in the
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
@@ -24,7 +25,7 @@ from benchmarks.rounds import compare, take_turns
 from cascade_core import profiles, stages, steps, training
 from cascade_core.degradations import degrade
 from cascade_core.losses import PerceptualLoss, adversarial_loss, critic_loss, mse_loss
-from cascade_core.models import Cascade, summary
+from cascade_core.models import Cascade
 from cascade_core.profiles import Profile
 
 POOL = 8  # batches of different crops
@@ -153,21 +154,6 @@ def plain_step_2(
     return step
 
 
-def arithmetic(stage: int, profile: Profile) -> float:
-    """Floating point operations of one step: two a multiply-add; the way back costs two times the way there, one time
-    through a network that is not trained."""
-    size = profile.stage3_patch if stage == 3 else profile.size
-    work = {name: summary(network, size, size).multiply_adds for name, network in networks_of(stage, profile).items()}
-    if stage != 2:
-        return 2 * batch_of(stage, profile) * 3 * sum(work.values())
-    features = summary(PerceptualLoss("random").features, size, size).multiply_adds
-    for_critic = profile.critic_steps * (work["generator"] + 2 * 3 * work["critic"])
-    for_generator = (
-        3 * work["generator"] + 2 * work["critic"] + 3 * features
-    )  # features: of the photo, and there and back
-    return 2 * batch_of(stage, profile) * (for_critic + for_generator)
-
-
 def peak(device: str, precision: str, rounds: int = 7) -> float:
     """Floating point operations a second of a large matrix product."""
     side = 2048 if device == "cpu" else 8192
@@ -188,7 +174,8 @@ def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9
         if compiled:
             runs[task, "ours, compiled"] = ours(stage, profile, device, compiled=True)
         for row in compare(take_turns(runs, rounds, device), list(runs)):
-            share = arithmetic(stage, profile) / row["seconds"] / most if row["way"] != "plain" else None
+            work = 2 * stages.multiply_adds(stage, dataclasses.asdict(profile))  # floating point operations
+            share = work / row["seconds"] / most if row["way"] != "plain" else None
             rows.append({**row, "profile": profile.name, "batch": batch_of(stage, profile), "share_of_peak": share})
     return rows
 

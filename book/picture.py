@@ -15,7 +15,7 @@ PEN = (0.012, 0.02)  # width of its scratches, as shares of the side
 
 def columns(weights: Path) -> None:
     """Two crops of the size that was trained on, side by side with what each network makes of them."""
-    settings = checkpoints.read_weights(weights)[1]["settings"]
+    settings = checkpoints.read_about(weights)["settings"]
     size, hole = settings["size"], settings["hole"]
     crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
     masks = center_hole(len(crops), size, size, hole)
@@ -37,7 +37,7 @@ def curtain(weights: Path) -> None:
     photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
     mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
     spoiled = degrade(photo, mask, {"low": 1.0}, random, FILL).images
-    networks, settings = stages.load(weights), checkpoints.read_weights(weights)[1]["settings"]
+    networks, settings = stages.load(weights), checkpoints.read_about(weights)["settings"]
     result = restore.restore(restore.to_bytes(spoiled), mask[0, 0].bool().numpy(), networks, settings, deblur=True)
     seen = "An astronaut in an orange suit before a flag and a model of a space shuttle"
     labels = ("blur, noise, scratches", "restored")

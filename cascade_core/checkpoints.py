@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +58,35 @@ def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: M
     write_atomically(path, lambda file: save_file(state, file, {"about": json.dumps(about)}))
 
 
-def read_weights(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The states in a weights file by network, and what its header says about them.
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open weights file, and what its header says; ValueError where it is not there, cut short, or another's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file, json.loads((file.metadata() or {})["about"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} holds no whole weights of this package ({error}); make it again") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the header of a weights file says; the weights are not read. Raises as `read_weights`."""
+    with opened(path) as (_, about):
+        return about
+
+
+def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The states in a weights file by network.
 
     Raises:
         ValueError: the file is not there, cut short, or no weights of this package.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} holds no whole weights of this package ({error}); make it again") from error
+    with opened(path) as (file, _):
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, parameter = key.partition(".")
         states.setdefault(name, {})[parameter] = value
-    return states, about
+    return states
 
 
 def save_step(folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], resume: dict) -> None:
@@ -115,7 +128,7 @@ def load_into(networks: Mapping[str, nn.Module], path: Path) -> None:
     Raises:
         ValueError: a network is missing in the file, or has another shape there.
     """
-    states, _ = read_weights(path)
+    states = read_weights(path)
     for name, network in networks.items():
         if name not in states:
             raise ValueError(f"{path} holds {', '.join(states)}, but no {name}")

@@ -176,7 +176,7 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
     methods, alone = {}, {}
     for path in paths:
         networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in release.JUDGES}
-        if set(networks) == {"generator"} and checkpoints.read_weights(path)[1].get("stage") == 1:
+        if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
             networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "refiner"}:
             found = of_cascade(Cascade(**networks).eval())
@@ -375,7 +375,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
 def weights_record(path: Path) -> dict[str, Any]:
     """A weights file's hash and, if it lies where it was trained, the training's record."""
     record = path.with_name(checkpoints.RECORD)
-    about = json.loads(record.read_text()) if record.is_file() else checkpoints.read_weights(path)[1]
+    about = json.loads(record.read_text()) if record.is_file() else checkpoints.read_about(path)
     about = about.get("training", about)
     return {"file": f"{path.parent.name}/{path.name}", "sha256": checkpoints.sha256(path), "training": about}
 
@@ -402,8 +402,8 @@ def methods_for(
     """
     usable, missing = available()
     if args.weights is None:  # those of the package, where they are for such images
-        own = [path for name in release.NAMES if (path := release.folder() / release.NAMES[name]).is_file()]
-        settings = [checkpoints.read_weights(path)[1]["settings"] for path in own]
+        own = release.available()
+        settings = [checkpoints.read_about(path)["settings"] for path in own]
         fits = all((s["size"], s["hole"]) == (protocol.size, protocol.hole) for s in settings)
         args.weights = own if fits else []
     usable |= of_weights(*args.weights, device=device, vgg=args.vgg)

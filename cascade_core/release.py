@@ -8,6 +8,7 @@ From the shell::
 import argparse
 import importlib.resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,25 @@ def weights(name: str = "cascade") -> Path:
     return path
 
 
+def available() -> list[Path]:
+    """The weights files of the package that are there."""
+    return [path for file in NAMES.values() if (path := folder() / file).is_file()]
+
+
+def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
+    """The records of the trainings behind some weights, by stage; from the weights file's header.
+
+    Raises:
+        ValueError: as `weights` does.
+    """
+
+    def chain(record: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        before = [chain(stage) for stage in record.get("before", [])]
+        return {stage: found for one in before for stage, found in one.items()} | {record["stage"]: record}
+
+    return dict(sorted(chain(checkpoints.read_about(weights(name))["training"]).items()))
+
+
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A network's state with its large tensors in half precision; biases and batch norm's values stay as they are."""
     return {key: value.half() if value.dim() > 1 else value for key, value in state.items()}
@@ -53,7 +73,7 @@ def publish(trained: Path, out: Path) -> None:
     Raises:
         ValueError: the run is not finished, or its weights do not bear half precision.
     """
-    states, about = checkpoints.read_weights(trained)
+    states, about = checkpoints.read_weights(trained), checkpoints.read_about(trained)
     finished = checkpoints.finished(trained.parent)
     if finished is None:
         raise ValueError(f"{trained.parent} holds no finished run: train it to its end first")

@@ -93,7 +93,8 @@ def restore_in_place(
     """`restore` in the memory of the photo itself; a copy of it, if given, becomes the generator's image."""
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"the photo must be (H, W, 3) bytes, got {photo.shape} of {photo.dtype}")
-    holes = np.zeros(photo.shape[:2], bool) if mask is None else mask.astype(bool, copy=False)
+    nothing = np.broadcast_to(np.False_, photo.shape[:2])  # no memory of its own
+    holes = nothing if mask is None else mask.astype(bool, copy=False)
     if holes.shape != photo.shape[:2]:
         sizes = " x ".join(map(str, holes.shape[::-1])), " x ".join(map(str, photo.shape[1::-1]))
         raise ValueError(f"the mask has {sizes[0]} px, the photo {sizes[1]}: they must agree")
@@ -384,7 +385,7 @@ def main(arguments: list[str] | None = None) -> None:
         for path in filter(None, (args.inpainted, args.out)):
             check_output(path, args.force)
         weights = args.weights or release.weights("cascade+")
-        _, about = checkpoints.read_weights(weights)
+        settings = checkpoints.read_about(weights)["settings"]
         networks = {name: network.to(args.device) for name, network in stages.load(weights).items()}
         mask = read_mask(args.mask) if args.mask else None
         photo, profile = read_pixels(args.photo)
@@ -395,7 +396,7 @@ def main(arguments: list[str] | None = None) -> None:
             bar[0].update(done, {})
 
         inpainted = photo.copy() if args.inpainted else None
-        restore_in_place(photo, mask, networks, about["settings"], args.deblur, show, inpainted)
+        restore_in_place(photo, mask, networks, settings, args.deblur, show, inpainted)
         for path, pixels in ((args.inpainted, inpainted), (args.out, photo)):
             if path:
                 write_photo(path, pixels, profile)

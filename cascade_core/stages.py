@@ -34,7 +34,7 @@ from .baselines.context_encoder import (
     context_encoder_step,
 )
 from .losses import GeneratorLoss, PerceptualLoss
-from .models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
+from .models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator, summary
 from .profiles import Profile
 from .training import Paused, Training, TrainingError
 
@@ -197,8 +197,8 @@ def check(plan: Stage, profile: Profile, photos: data.Photos, out: Path, fabric:
 
 def load(weights: str | Path) -> dict[str, nn.Module]:
     """The networks in a weights file by name, in eval mode, on the CPU; their sizes stand in the file's header."""
-    states, about = checkpoints.read_weights(Path(weights))
-    networks = {name: build(name, about["settings"]) for name in states}
+    states, settings = checkpoints.read_weights(Path(weights)), checkpoints.read_about(Path(weights))["settings"]
+    networks = {name: build(name, settings) for name in states}
     for name, network in networks.items():
         network.load_state_dict(states[name])
         network.eval()
@@ -322,6 +322,33 @@ def sizes(profile: Profile) -> dict[str, Any]:
     names = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "refiner_width")
     names += ("hole", "fill", "generator_start", "context_encoder_bottleneck")
     return {name: getattr(profile, name) for name in names}
+
+
+def multiply_adds(stage: int, settings: Mapping[str, Any]) -> int:
+    """Multiply-adds of one training step, as the networks' layers have them.
+
+    A network's pass back costs two of its passes forward, one for the gradients of its inputs, one for those of its
+    weights; through a network that is not trained just then there is only the first.
+
+    Args:
+        stage: 1 to 4.
+        settings: of a profile, or of a training's record.
+    """
+
+    def work(network: nn.Module, size: int = settings["size"]) -> int:
+        return summary(network, size, size).multiply_adds
+
+    generator, refiner, critic = (build(name, settings) for name in ("generator", "refiner", "critic"))
+    if stage == 2:
+        features = work(PerceptualLoss("random").features)
+        for_critic = work(generator) + 2 * 3 * work(critic)  # of filled and of real photos
+        for_generator = 3 * work(generator) + 2 * work(critic) + 3 * features  # features: of the photo, there and back
+        a_photo = settings["critic_steps"] * for_critic + for_generator
+    elif stage == 3:
+        a_photo = 3 * work(refiner, settings["stage3_patch"])
+    else:
+        a_photo = 3 * (work(generator) + (work(refiner) if stage == 4 else 0))
+    return settings[f"stage{stage}_batch"] * a_photo
 
 
 def main(arguments: list[str] | None = None) -> None:

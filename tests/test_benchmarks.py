@@ -92,12 +92,6 @@ class TestTraining:
             assert photo.shape == spoiled.shape == (3, side, side)
             assert (photo != spoiled).any()
 
-    def test_arithmetic_of_a_network_counted_by_hand(self):
-        width, side = 4, 24
-        taps = 9 * (3 * width + 6 * width * width + width * 3)
-        scales = 6 * width  # batch norm
-        assert training.arithmetic(3, tiny()) == 2 * 2 * 3 * (taps + scales) * side**2
-
 
 class TestPeers:
     def test_blur_is_the_same_convolution(self):

@@ -23,18 +23,20 @@ class TestWeights:
     def test_round_trip(self, tmp_path):
         path = tmp_path / "new" / "weights.safetensors"
         checkpoints.save_weights(path, {"a": network(1), "b": network(2)}, ABOUT)
-        states, about = checkpoints.read_weights(path)
-        assert about == ABOUT
+        states = checkpoints.read_weights(path)
+        assert checkpoints.read_about(path) == ABOUT
         assert {name: state["weight"][0, 0].item() for name, state in states.items()} == {"a": 1, "b": 2}
 
     def test_refuses_what_is_not_whole(self, tmp_path):
         path = tmp_path / "weights.safetensors"
-        with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
-            checkpoints.read_weights(path)
+        for read in (checkpoints.read_weights, checkpoints.read_about):
+            with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
+                read(path)
         checkpoints.save_weights(path, {"a": network(1)}, ABOUT)
         path.write_bytes(path.read_bytes()[:-5])
-        with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
-            checkpoints.read_weights(path)
+        for read in (checkpoints.read_weights, checkpoints.read_about):
+            with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
+                read(path)
 
     def test_refuses_another_network(self, tmp_path):
         path = tmp_path / "weights.safetensors"
@@ -107,4 +109,4 @@ class TestFinished:
         assert checkpoints.finished(tmp_path) is None
         self.finish(tmp_path)
         assert json.loads((tmp_path / "record.json").read_text())["stage"] == 1
-        assert torch.is_tensor(checkpoints.read_weights(tmp_path / "weights.safetensors")[0]["a"]["weight"])
+        assert torch.is_tensor(checkpoints.read_weights(tmp_path / "weights.safetensors")["a"]["weight"])

@@ -24,7 +24,7 @@ class TestPublish:
     def test_halves_the_weights_and_keeps_what_they_do(self, finished, tmp_path):
         out = tmp_path / "small.safetensors"
         release.main([str(finished), "--out", str(out)])
-        states, about = checkpoints.read_weights(out)
+        states, about = checkpoints.read_weights(out), checkpoints.read_about(out)
         assert list(states) == ["generator"]  # the critic restores nothing
         assert about["training"]["seed"] == 7
         kinds = {value.dtype for value in states["generator"].values() if value.dim() > 1}
@@ -43,7 +43,7 @@ class TestPublish:
         networks = stages.load(finished)
         with torch.no_grad():
             next(networks["generator"].parameters()).fill_(1e6)
-        about = checkpoints.read_weights(finished)[1]
+        about = checkpoints.read_about(finished)
         checkpoints.finish(finished.parent, networks, about, [{"step": 1.0}], {})
         with pytest.raises(ValueError, match=r"generator\.encoder\.0\.0\.weight is too large"):
             release.publish(finished, tmp_path / "x.safetensors")
@@ -56,7 +56,7 @@ def test_unknown_name():
 
 @pytest.mark.parametrize("name", release.NAMES)
 def test_weights_tell_what_trained_them(name):
-    _, about = checkpoints.read_weights(release.weights(name))
+    about = checkpoints.read_about(release.weights(name))
     record = about["training"]
     assert about["stage"] == record["stage"] == 4
     assert {"seed", "photos", "versions", "device", "commit", "seconds"} <= set(record)

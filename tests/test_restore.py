@@ -487,7 +487,7 @@ import numpy as np
 from cascade_core import checkpoints, restore, stages
 
 weights = Path("weights.safetensors")
-networks, settings = stages.load(weights), checkpoints.read_weights(weights)[1]["settings"]
+networks, settings = stages.load(weights), checkpoints.read_about(weights)["settings"]
 for height, width in ((1225, 1633), (3000, 4000)):
     photo, mask = np.empty((height, width, 3), np.uint8), np.zeros((height, width), bool)
     photo[:] = (np.arange(width) % 200).astype(np.uint8)[:, None]

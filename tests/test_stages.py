@@ -1,5 +1,6 @@
 """The four stages, really trained, in sizes that take seconds."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -301,3 +302,15 @@ class TestCommand:
         assert "in all" in first
         assert last.endswith("weights.safetensors")
         assert checkpoints.finished(tmp_path / last.split("/")[-2])
+
+
+def test_multiply_adds_counted_by_hand():
+    settings = dataclasses.asdict(profiles.read("smoke", TINY))
+    width, photos, pixels = settings["refiner_width"], settings["stage3_batch"], settings["stage3_patch"] ** 2
+    taps = 9 * (3 * width + 6 * width * width + width * 3)
+    scales = 6 * width  # batch norm
+    counted = {stage: stages.multiply_adds(stage, settings) for stage in stages.STAGES}
+    assert counted[3] == 3 * photos * (taps + scales) * pixels
+    refiner = 3 * settings["stage4_batch"] * (taps + scales) * settings["size"] ** 2
+    assert counted[4] == counted[1] + refiner  # equal batches
+    assert counted[2] > counted[4]  # with a VGG-16 and a critic
