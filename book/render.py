@@ -20,6 +20,8 @@ import yaml
 from execute import MEASURED, RECORD, ChapterError, read_executed, tags
 from PIL import Image
 
+from cascade_core import release
+
 BOOK = Path(__file__).resolve().parent
 CONFIG = BOOK.parent / "_config.yml"
 
@@ -56,7 +58,7 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
         profile = nb.metadata.pop(RECORD, {}).get("parameters", {}).get("profile_name", "")
-        nb.cells[0].source += f"\n\n{took(profile, **nb.metadata.pop(MEASURED))}"
+        nb.cells[0].source += f"\n\n*{took(profile, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
     entries = toc_entries(folder / "_toc.yml")
@@ -72,11 +74,20 @@ def took(profile: str, seconds: float, bytes: int, threads: int) -> str:
     """What the execution of a chapter took, as its page says it.
 
     >>> took("smoke", 74.2, 1_230_000_000, 1)
-    '*For this page it took 74 s and at most 1.2 GB of memory: profile smoke, 1 processor thread.*'
+    'For this page it took 74 s and at most 1.2 GB of memory: profile smoke, 1 processor thread.'
     """
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     where = f"profile {profile}, {threads} processor thread{'s' * (threads > 1)}"
-    return f"*For this page it took {time} and at most {bytes / 1e9:.1f} GB of memory: {where}.*"
+    return f"For this page it took {time} and at most {bytes / 1e9:.1f} GB of memory: {where}."
+
+
+def recorded(chapter: str) -> str:
+    """What the long run of the stage that a chapter trains took, from its record; nothing for another chapter."""
+    if not (stage := re.search(r"_stage(\d)$", chapter)):
+        return ""
+    record = release.trainings()[int(stage[1])]
+    where = f"{record['profile']}, {record['device']}, on {record['devices']}".replace(" 1 threads", " 1 thread")
+    return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."
 
 
 def render(build: Path) -> None:

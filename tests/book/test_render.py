@@ -48,6 +48,11 @@ def test_the_page(book):
     assert str(book.root) not in (book.build / "html" / "_sources" / "a.ipynb").read_text()
 
 
+def test_a_stage_tells_of_its_long_run():
+    assert re.fullmatch(r" The recorded long run .* took \d+ min: profile \w+, .+\.", render.recorded("05_stage3"))
+    assert render.recorded("09_your_photo") == ""
+
+
 def test_a_failed_notebook_is_not_built(book):
     """As papermill leaves it when a cell fails. Jupyter Book would build it without a word."""
     path = book.executed("a")
