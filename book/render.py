@@ -117,7 +117,8 @@ def render(build: Path) -> None:
 
 def lighten(html: Path) -> None:
     """The pages' PNG pictures as WebP, which is a third as large. Each ``img`` gets its size: an inch of a figure is
-    100 px of the page, whatever its resolution, so a figure with 200 dots an inch is sharp on a dense screen."""
+    100 px of the page, whatever its resolution, so a figure with 200 dots an inch is sharp on a dense screen. It also
+    becomes a link to the picture alone: on a phone a figure's small print wants a whole screen."""
     made = {}
     for path in html.glob("_images/*.png"):
         with Image.open(path) as image:
@@ -128,11 +129,12 @@ def lighten(html: Path) -> None:
         path.unlink()
 
     def lighter(match: re.Match) -> str:
-        width, height = made[match[2]]
-        return f'<img width="{width}" height="{height}" {match[1]}{match[2].removesuffix("png")}webp'
+        (width, height), path = made[match[2]], f"_images/{match[2].removesuffix('png')}webp"
+        return f'<a class="alone" href="{path}"><img width="{width}" height="{height}" {match[1]}{path}{match[3]}</a>'
 
     for page in html.glob("*.html"):
-        page.write_text(re.sub(r'<img ([^>]*src="_images/)([^"]+\.png)', lighter, page.read_text("utf-8")), "utf-8")
+        text = page.read_text("utf-8")
+        page.write_text(re.sub(r'<img ([^>]*src=")_images/([^"]+\.png)("[^>]*>)', lighter, text), "utf-8")
 
 
 def main() -> int:
