@@ -153,7 +153,7 @@ class TestPaper:
         lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
         by_name = {line[0]: line[1:] for line in lines[2:]}
         assert lines[0][1] == "PSNR hole, crop"
-        assert by_name["laplace"][0] == by_name["laplace"][3] == "18.00<br>[17.00, 19.00]"
+        assert by_name["laplace"][0] == by_name["laplace"][3] == "18.00<br>[17.00,\N{NO-BREAK SPACE}19.00]"
         assert by_name["laplace"][-1] == ""
         assert by_name["cascade"][3:] == ["", "", "18.41<br>0.855"]
         assert by_name["context encoder, not run"] == [""] * 5 + ["18.09<br>0.844"]
