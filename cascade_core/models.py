@@ -133,9 +133,9 @@ EPS = 1e-12
 class Critic(nn.Module):
     """VGG-16's convolutions, striding instead of pooling, and two fully connected layers (section 3.2).
 
-    No sigmoid: the score is any real number, higher for what looks real (Wasserstein GAN). It is computed in 32 bits
-    even under autocast, since the clipped weights make gradients that 16 bits lose. Batch norm after every convolution
-    but the first keeps the clipped critic alive, as in the WGAN authors' own code; the paper does not mention it.
+    No sigmoid: the score is any real number, higher for what looks real (Wasserstein GAN). Under autocast the last two
+    layers stay in 32 bits: what counts is a difference of nearly equal scores. Batch norm after every convolution but
+    the first keeps the clipped critic alive, as in the WGAN authors' own code; the paper does not mention it.
 
     Args:
         size: side of the square images; the fully connected layers fix it. A multiple of 32.
@@ -176,8 +176,9 @@ class Critic(nn.Module):
             raise ValueError(
                 f"this critic was made for images of shape (N, 3, {self.size}, {self.size}), got {tuple(images.shape)}"
             )
+        maps = self.features(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.score(self.features(images.float())).flatten()
+            return self.score(maps.float()).flatten()
 
 
 class DeblurDenoiseNet(nn.Module):

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from cascade_core.losses import critic_loss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator, summary
+from cascade_core.steps import clip_weights
 
 SMALL = (8, 8, 12, 16, 16)
 
@@ -111,11 +113,29 @@ class TestCritic:
         critic = Critic(64, SMALL, 16).to(device)
         assert critic(torch.rand(3, 3, 64, 64, device=device)).shape == (3,)
 
-    def test_32_bits_under_autocast(self):
-        critic = Critic(32, SMALL, 16)
+    def test_scores_have_32_bits_under_autocast(self):
         with torch.autocast("cpu", torch.bfloat16):
-            scores = critic(torch.rand(4, 3, 32, 32, dtype=torch.bfloat16))
+            scores = Critic(32, SMALL, 16)(torch.rand(4, 3, 32, 32))
         assert scores.dtype == torch.float32
+
+    def test_learns_under_autocast_as_in_32_bits(self):
+        """The clipped critic's distance between photos and flat squares, after a few steps in either precision."""
+        real = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        fake, distances = real.mean((2, 3), keepdim=True).expand_as(real), []
+        for low in (False, True):
+            torch.manual_seed(0)
+            critic = Critic(32, SMALL, 16)
+            optimizer = torch.optim.RMSprop(critic.parameters(), 1e-4)
+            for _ in range(12):
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                    loss = critic_loss(critic(real), critic(fake))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                clip_weights(critic, 0.03)
+            distances.append(-loss.item())
+        assert distances[0] > 0
+        assert distances[1] == pytest.approx(distances[0], rel=0.1)
 
     def test_refuses_other_sizes(self):
         with pytest.raises(ValueError, match=r"\(N, 3, 64, 64\), got \(1, 3, 32, 32\)"):
