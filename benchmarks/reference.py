@@ -26,6 +26,7 @@ SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
 MODES = ("crop", "shrink")
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
 TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", "cascade+", "context encoder")
+PATCHES = "neural patch synthesis"  # by itself: nine seconds a photo on one core
 CHAINS = ("input", "laplace", "separate", "inpainted", "cascade", "inpainted+", "cascade+", "classical chain")
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
 # compared at half the size, on a tenth of the steps.
@@ -69,6 +70,7 @@ def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
                 "": [*test, "--weights", "--methods", *CLASSICAL],
                 "-trained": [*test, *every, "--methods", *TRAINED],
                 "-medium": [*test, *every, "--level", "medium", "--methods", *CHAINS],
+                "-patches": [*test, "--weights", trained("context_encoder"), "--vgg", vgg, "--methods", PATCHES],
             }
             for kind, arguments in runs.items():
                 out = results / f"evaluation-{folder}-{mode}{kind}.json"
