@@ -4,26 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from tiny import TINY
 
 from cascade_core import ablation, data, evaluate, profiles, stages, training
 from cascade_core.metrics import Interval, mean_interval
 
-TINY = {
-    "size": 32,
-    "hole": 14,
-    "generator_widths": (4, 4, 4, 4, 4),
-    "generator_blocks": 1,
-    "critic_widths": (4, 4, 4, 4, 4),
-    "critic_hidden": 4,
-    "refiner_width": 4,
-    **{f"stage{number}_steps": 2 for number in stages.STAGES},
-    **{f"stage{number}_batch": 2 for number in stages.STAGES},
-    "stage3_patch": 24,
-    "stage4_norm_steps": 2,
-    "log_every": 2,
-    "save_every": 4,
-    "precision": "32-true",
-}
 NAMES = ("intact", "no pre-training", "only GAN")
 
 

@@ -8,26 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import TINY
 
 from benchmarks import __main__ as bench
 from benchmarks import book, degradations, metrics, restoring, rounds, training
 from cascade_core import profiles
 
 KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
-TINY = {
-    "size": 32,
-    "hole": 14,
-    "generator_widths": (4, 4, 4, 4, 4),
-    "generator_blocks": 1,
-    "critic_widths": (4, 4, 4, 4, 4),
-    "critic_hidden": 4,
-    "refiner_width": 4,
-    "stage1_batch": 2,
-    "stage2_batch": 2,
-    "stage3_batch": 2,
-    "stage4_batch": 2,
-    "stage3_patch": 24,
-}
 
 
 def tiny(precision: str = "auto") -> profiles.Profile:

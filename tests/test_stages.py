@@ -9,33 +9,21 @@ import time
 
 import pytest
 import torch
+from tiny import TINY
 
 from cascade_core import checkpoints, data, profiles, stages, steps, training
 from cascade_core.degradations import degrade
 from cascade_core.losses import mse_loss
 from cascade_core.stages import TrainingError
 
-TINY = {
-    "size": 32,
-    "hole": 14,
+SMALL = TINY | {
     "generator_widths": (8, 8, 8, 8, 8),
-    "generator_blocks": 1,
     "critic_widths": (4, 4, 8, 8, 8),
     "critic_hidden": 8,
     "refiner_width": 8,
-    "stage1_steps": 24,
-    "stage2_steps": 24,
-    "stage3_steps": 24,
-    "stage4_steps": 24,
-    "stage1_batch": 4,
-    "stage2_batch": 4,
-    "stage3_batch": 4,
-    "stage4_batch": 4,
-    "stage3_patch": 24,
     "stage4_norm_steps": 3,
-    "log_every": 2,
-    "save_every": 4,
-    "precision": "32-true",
+    **{f"stage{number}_steps": 24 for number in stages.STAGES},
+    **{f"stage{number}_batch": 4 for number in stages.STAGES},
 }
 
 
@@ -46,7 +34,7 @@ def wheel():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return profiles.read("smoke", TINY)
+    return profiles.read("smoke", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +46,7 @@ def runs(tmp_path_factory, tiny, wheel):
 
 
 def command(out, *more: str) -> list[str]:
-    changes = [text for name, value in TINY.items() for text in ("--set", f"{name}={value!r}")]
+    changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
     return [
         sys.executable,
         "-m",
@@ -96,7 +84,7 @@ class TestRun:
     @pytest.mark.parametrize(("stage", "name"), [(1, "generator"), (3, "refiner")])
     def test_learns(self, stage, name, tiny, wheel, photos, tmp_path):
         """On photos that it never saw, a network of some hundred steps is better than doing nothing."""
-        longer = profiles.read("smoke", {**TINY, f"stage{stage}_steps": 150, f"stage{stage}_batch": 8})
+        longer = profiles.read("smoke", {**SMALL, f"stage{stage}_steps": 150, f"stage{stage}_batch": 8})
         network = stages.train(stage, longer, wheel, tmp_path).networks[name]
         small = photos[..., 16:48, 16:48]
         rng = training.random_for("cpu", 0)
@@ -107,7 +95,7 @@ class TestRun:
     def test_each_stage_starts_from_the_one_before(self, runs, tiny, wheel, tmp_path):
         """Stage 2 without a single step's change would be stage 1: a tiny rate leaves its generator next to it."""
         _, by_stage = runs
-        still = profiles.read("smoke", {**TINY, "stage2_steps": 1, "stage2_rate": 1e-12})
+        still = profiles.read("smoke", {**SMALL, "stage2_steps": 1, "stage2_rate": 1e-12})
         run = stages.train(2, still, wheel, runs[0])
         for name, value in by_stage[1].networks["generator"].named_parameters():
             other = run.networks["generator"].get_parameter(name)
@@ -142,9 +130,9 @@ class TestRun:
         def folders(profile, seed=0):
             return [stages.folder_of(stage, profile, wheel, tmp_path, seed).name for stage in stages.STAGES]
 
-        same = profiles.read("smoke", {**TINY, "log_every": 4})
-        fourth = profiles.read("smoke", {**TINY, "stage4_batch_norm": "plain"})
-        first = profiles.read("smoke", {**TINY, "stage1_rate": 1e-5})
+        same = profiles.read("smoke", {**SMALL, "log_every": 4})
+        fourth = profiles.read("smoke", {**SMALL, "stage4_batch_norm": "plain"})
+        first = profiles.read("smoke", {**SMALL, "stage1_rate": 1e-5})
         base = folders(tiny)
         assert folders(same) == base
         assert [a == b for a, b in zip(folders(fourth), base, strict=True)] == [True, True, True, False]
@@ -187,12 +175,12 @@ class TestStage2:
         assert max(p.abs().max().item() for p in critic.parameters()) <= tiny.critic_clip + 1e-8
 
     def test_a_dead_critic_stops_the_run(self, tiny, wheel, tmp_path):
-        dead = profiles.read("smoke", {**TINY, "critic_clip": 1e-9})
+        dead = profiles.read("smoke", {**SMALL, "critic_clip": 1e-9})
         with pytest.raises(TrainingError, match="stage 2: generator and critic, step 2: the critic is dead"):
             stages.train(2, dead, wheel, tmp_path)
 
     def test_perceptual_weights_are_looked_for_before_stage_1(self, wheel, tmp_path):
-        absent = profiles.read("smoke", {**TINY, "perceptual_weights": "nowhere.pth"})
+        absent = profiles.read("smoke", {**SMALL, "perceptual_weights": "nowhere.pth"})
         with pytest.raises(RuntimeError, match='no such file: nowhere.pth.*"random"'):
             stages.train(2, absent, wheel, tmp_path)
         assert not list(tmp_path.iterdir())
@@ -216,12 +204,12 @@ class TestStage4:
             assert not torch.equal(value, before[name]), name
 
     def test_starts_from_scratch_without_the_other_stages(self, wheel, tmp_path):
-        scratch = profiles.read("smoke", {**TINY, "stage4_start": "scratch", "stage4_steps": 2})
+        scratch = profiles.read("smoke", {**SMALL, "stage4_start": "scratch", "stage4_steps": 2})
         stages.train(4, scratch, wheel, tmp_path)
         assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["stage4"]
 
     def test_trains_the_generator_alone(self, wheel, tiny, runs):
-        alone = profiles.read("smoke", {**TINY, "stage4_networks": "generator", "stage4_steps": 2})
+        alone = profiles.read("smoke", {**SMALL, "stage4_networks": "generator", "stage4_steps": 2})
         assert stages.needed(4, alone) == [1, 2, 4]
         run = stages.train(4, alone, wheel, runs[0])
         assert set(run.networks) == {"generator"}
@@ -230,7 +218,7 @@ class TestStage4:
     def test_batch_norm(self, rule, runs, wheel):
         """Measured anew, the statistics are those of the cascade's own inputs; plain, they lag behind."""
         out, by_stage = runs
-        profile = profiles.read("smoke", {**TINY, "stage4_batch_norm": rule, "stage4_steps": 3})
+        profile = profiles.read("smoke", {**SMALL, "stage4_batch_norm": rule, "stage4_steps": 3})
         run = stages.train(4, profile, wheel, out)
         counted = {int(v) for k, v in run.networks["refiner"].state_dict().items() if k.endswith("num_batches_tracked")}
         # measured on 3 batches; or 24 in stage 3 and 3 here
@@ -246,7 +234,7 @@ class TestStage4:
 
 class TestStops:
     def test_not_a_number(self, wheel, tmp_path):
-        wild = profiles.read("smoke", {**TINY, "stage1_rate": 1e30})
+        wild = profiles.read("smoke", {**SMALL, "stage1_rate": 1e30})
         with pytest.raises(TrainingError, match=r"stage 1: generator, MSE, step \d+: mse not finite"):
             stages.train(1, wild, wheel, tmp_path)
 
@@ -255,7 +243,7 @@ class TestStops:
         wheel[0].resize((40, 40)).save(tmp_path / "photos" / "one.png")
         few = data.open_photos(tmp_path / "photos")
         with pytest.raises(ValueError, match="1 usable photos .* but a step takes 4"):
-            stages.train(4, profiles.read("smoke", TINY), few, tmp_path / "runs")
+            stages.train(4, profiles.read("smoke", SMALL), few, tmp_path / "runs")
         assert not list((tmp_path / "runs").iterdir())
 
     def test_an_output_folder_that_cannot_be_written(self, tiny, wheel, tmp_path):
@@ -295,7 +283,7 @@ class TestCommand:
         assert error.count("\n") == 1
 
     def test_a_line_an_interval(self, capsys, tmp_path):
-        changes = [text for name, value in TINY.items() for text in ("--set", f"{name}={value!r}")]
+        changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
         stages.main(["1", "--accelerator", "cpu", "--out", str(tmp_path), *changes])
         first, last = capsys.readouterr().out.splitlines()
         assert "24/24" in first
@@ -305,7 +293,7 @@ class TestCommand:
 
 
 def test_multiply_adds_counted_by_hand():
-    settings = dataclasses.asdict(profiles.read("smoke", TINY))
+    settings = dataclasses.asdict(profiles.read("smoke", SMALL))
     width, photos, pixels = settings["refiner_width"], settings["stage3_batch"], settings["stage3_patch"] ** 2
     taps = 9 * (3 * width + 6 * width * width + width * 3)
     scales = 6 * width  # batch norm

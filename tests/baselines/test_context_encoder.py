@@ -5,23 +5,19 @@ import sys
 
 import pytest
 import torch
+from tiny import TINY
 
 from cascade_core import checkpoints, data, profiles, stages, training
 from cascade_core.baselines import ContextEncoder, context_encoder, mean
 from cascade_core.baselines.context_encoder import Discriminator, center, cross_entropy, overlap_loss
 from cascade_core.degradations import brush_masks, center_hole
 
-TINY = {
-    "size": 32,
-    "hole": 14,
+SMALL = TINY | {
     "generator_widths": (8, 8, 8, 16, 16),
     "context_encoder_bottleneck": 32,
     "stage1_steps": 20,
     "stage2_steps": 4,
     "stage1_batch": 4,
-    "log_every": 2,
-    "save_every": 4,
-    "precision": "32-true",
 }
 
 
@@ -32,7 +28,7 @@ def wheel():
 
 @pytest.fixture(scope="module")
 def run(wheel, tmp_path_factory):
-    return stages.train("context_encoder", profiles.read("smoke", TINY), wheel, tmp_path_factory.mktemp("runs"))
+    return stages.train("context_encoder", profiles.read("smoke", SMALL), wheel, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
@@ -146,7 +142,7 @@ class TestTraining:
     def test_learns(self, wheel, tmp_path):
         """On photos that it never saw, some hundred steps are worth more than the mean of the context."""
         changes = {"generator_widths": (16, 16, 32, 32, 64), "context_encoder_bottleneck": 128, "stage1_batch": 8}
-        longer = profiles.read("smoke", {**TINY, **changes, "stage1_steps": 300})
+        longer = profiles.read("smoke", {**SMALL, **changes, "stage1_steps": 300})
         run = stages.train("context_encoder", longer, wheel, tmp_path)
         fill = context_encoder(run.networks["context_encoder"])
         crops = data.test_crops(data.open_photos(None, "test"), 32, "grid")
@@ -156,7 +152,7 @@ class TestTraining:
 
     def test_the_adversarial_loss_pleases_the_discriminator(self, photos, monkeypatch):
         monkeypatch.setattr(sys.modules["cascade_core.baselines.context_encoder"], "RECONSTRUCTION", 0.0)
-        plan, profile = stages.TRAININGS["context_encoder"], profiles.read("smoke", TINY)
+        plan, profile = stages.TRAININGS["context_encoder"], profiles.read("smoke", SMALL)
         networks = {name: stages.build(name, stages.sizes(profile)) for name in plan.networks}
         t = stages.prepare(plan, profile, training.fabric_for(profile, "cpu"), networks)
         t.optimizers["discriminator"].param_groups[0]["lr"] = 0.0
@@ -173,7 +169,7 @@ class TestTraining:
                 raise KeyboardInterrupt
             return plan.step(t, photos, rng)
 
-        profile = profiles.read("smoke", TINY)
+        profile = profiles.read("smoke", SMALL)
         with monkeypatch.context() as patch:
             patch.setitem(stages.TRAININGS, "context_encoder", dataclasses.replace(plan, step=cut))
             with pytest.raises(KeyboardInterrupt):
@@ -186,7 +182,7 @@ class TestTraining:
 
     def test_its_settings_decide_nothing_else(self, wheel, tmp_path):
         def folders(changes):
-            profile = profiles.read("smoke", {**TINY, **changes})
+            profile = profiles.read("smoke", {**SMALL, **changes})
             return {s: stages.folder_of(s, profile, wheel, tmp_path, 0).name for s in stages.TRAININGS}
 
         base, rate, refiner = folders({}), folders({"context_encoder_rate": 1e-4}), folders({"refiner_width": 24})
@@ -203,11 +199,11 @@ class TestTraining:
     )
     def test_what_cannot_be_trained_is_told_before_the_first_step(self, changes, message, wheel, tmp_path):
         with pytest.raises(ValueError, match=message):
-            stages.train("context_encoder", profiles.read("smoke", {**TINY, **changes}), wheel, tmp_path)
+            stages.train("context_encoder", profiles.read("smoke", {**SMALL, **changes}), wheel, tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_from_the_shell(self, tmp_path, capsys):
-        changes = [text for name, value in TINY.items() for text in ("--set", f"{name}={value!r}")]
+        changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
         stages.main(["context_encoder", "--accelerator", "cpu", "--out", str(tmp_path), *changes])
         assert capsys.readouterr().out.splitlines()[-1].startswith("Context Encoder: ")
         assert len(list(tmp_path.glob("smoke-context_encoder-*/record.json"))) == 1

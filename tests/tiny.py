@@ -1,0 +1,20 @@
+"""Settings of networks that train in a second, which several test files start from."""
+
+from cascade_core import stages
+
+TINY = {
+    "size": 32,
+    "hole": 14,
+    "generator_widths": (4, 4, 4, 4, 4),
+    "generator_blocks": 1,
+    "critic_widths": (4, 4, 4, 4, 4),
+    "critic_hidden": 4,
+    "refiner_width": 4,
+    "stage3_patch": 24,
+    "stage4_norm_steps": 2,
+    "log_every": 2,
+    "save_every": 4,
+    "precision": "32-true",
+    **{f"stage{number}_steps": 2 for number in stages.STAGES},
+    **{f"stage{number}_batch": 2 for number in stages.STAGES},
+}
