@@ -239,7 +239,7 @@ def best_precision(precision: str, device: torch.device) -> str:
 
 def circumstances(device: torch.device, precision: str, world: int = 1) -> dict[str, Any]:
     """Where and with what a run was made: device, versions, commit of the source."""
-    gpu = device.type == "cuda"
+    gpu, threads = device.type == "cuda", torch.get_num_threads()
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12", "--match=-"],
@@ -248,7 +248,7 @@ def circumstances(device: torch.device, precision: str, world: int = 1) -> dict[
     )
     return {
         "device": torch.cuda.get_device_name(device) if gpu else processor(),
-        "devices": world if gpu else f"{torch.get_num_threads()} threads",
+        "devices": world if gpu else f"{threads} thread{'s' * (threads > 1)}",
         "precision": precision,
         "versions": {
             "python": platform.python_version(),
