@@ -33,6 +33,7 @@ from .baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from .degradations import FILL, LEVELS, Degraded, center_hole, degrade
 from .inputs import started
 from .models import Cascade
+from .progress import Progress
 
 Method = Callable[[Degraded], Tensor]
 """From spoiled images ``(N, 3, H, W)`` and what spoiled them to restored ones of the same shape."""
@@ -207,17 +208,28 @@ def of_cascade(cascade: Cascade) -> dict[str, Method]:
     return {f"inpainted{plus}": network(cascade, "inpainted"), f"cascade{plus}": network(cascade, "restored")}
 
 
-def restored(method: Method, spoiled: Degraded, batch: int = 50) -> Tensor:
-    """What a method makes of spoiled images, ``(N, 3, H, W)``, ``batch`` at a time."""
-    parts = [Degraded(*(x[i : i + batch] for x in spoiled)) for i in range(0, len(spoiled.images), batch)]
-    return torch.cat([method(part) for part in parts])
+def restored(
+    method: Method, spoiled: Degraded, batch: int = 50, progress: Callable[[int], object] = lambda done: None
+) -> Tensor:
+    """What a method makes of spoiled images, ``(N, 3, H, W)``, ``batch`` at a time; `progress` gets those done."""
+    outputs = []
+    for i in range(0, len(spoiled.images), batch):
+        outputs.append(method(Degraded(*(x[i : i + batch] for x in spoiled))))
+        progress(min(i + batch, len(spoiled.images)))
+    return torch.cat(outputs)
 
 
-def evaluate(methods: Mapping[str, Method], crops: Tensor, protocol: Protocol) -> dict[str, dict[str, Any]]:
+def evaluate(
+    methods: Mapping[str, Method],
+    crops: Tensor,
+    protocol: Protocol,
+    progress: Callable[[int], object] = lambda done: None,
+) -> dict[str, dict[str, Any]]:
     """Measure each method on each image.
 
     Args:
         crops: the true images, ``(N, 3, size, size)`` in [0, 1], from `data.test_crops`.
+        progress: called with the number of images that a method has restored.
 
     Returns:
         method -> ``"values"``, what `metrics.measure` says of each image, and ``"seconds_per_image"``.
@@ -226,7 +238,7 @@ def evaluate(methods: Mapping[str, Method], crops: Tensor, protocol: Protocol) -
     results = {}
     for name, method in methods.items():
         begin = time.monotonic()
-        outputs = restored(method, spoiled)
+        outputs = restored(method, spoiled, progress=progress)
         seconds = (time.monotonic() - begin) / len(crops)
         results[name] = {"values": metrics.measure(outputs, crops, spoiled.masks), "seconds_per_image": seconds}
     return results
@@ -483,7 +495,13 @@ def main(arguments: list[str] | None = None) -> None:
         crops = torch.cat([data.test_crops(part, protocol.size, protocol.mode) for part in photos])
         results = {}
         for name, method in methods.items():
-            results |= evaluate({name: method}, crops, protocol)
+            bar = Progress(name, len(crops))
+
+            def show(done: int, bar: Progress = bar) -> None:
+                if done < bar.total:  # the end has a line of its own, below
+                    bar.update(done, {})
+
+            results |= evaluate({name: method}, crops, protocol, show)
             values, seconds = results[name]["values"], results[name]["seconds_per_image"]
             means = {metric: metrics.mean_interval(values[metric]) for metric in metrics.PRIMARY}
             results[name]["summary"] = {  # one image has a mean and no interval

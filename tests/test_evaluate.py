@@ -129,6 +129,12 @@ def test_evaluate_measures_each_method_on_the_same_images(photos):
     assert results["laplace"]["seconds_per_image"] > 0
 
 
+def test_evaluate_tells_how_far_it_is(photos):
+    done = []
+    evaluate.evaluate({"input": lambda spoiled: spoiled.images}, photos.repeat(20, 1, 1, 1)[:70], SMALL, done.append)
+    assert done == [50, 70]
+
+
 class TestPaper:
     def test_both_tables_have_the_same_last_row(self):
         tables = evaluate.paper()
