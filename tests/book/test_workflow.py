@@ -29,12 +29,10 @@ def page(book) -> str:
 
 
 def test_a_second_run_does_nothing(book):
-    start = time.monotonic()
     run = book.make()
     assert run.returncode == 0
     assert book.traced() == []
     assert run.stdout == f"The book: {book.build / 'html' / 'index.html'}\n"
-    assert time.monotonic() - start < 15
 
 
 def test_touching_files_runs_nothing(book):
