@@ -26,7 +26,7 @@ SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
 MODES = ("crop", "shrink")
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
 TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", "cascade+", "context encoder")
-PATCHES = "neural patch synthesis"  # by itself: nine seconds a photo on one core
+PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "separate", "inpainted", "cascade", "inpainted+", "cascade+", "classical chain")
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
 # compared at half the size, on a tenth of the steps.
