@@ -209,13 +209,14 @@ def of_cascade(cascade: Cascade) -> dict[str, Method]:
 
 
 def restored(
-    method: Method, spoiled: Degraded, batch: int = 50, progress: Callable[[int], object] = lambda done: None
+    method: Method, spoiled: Degraded, batch: int = 50, progress: Callable[[int], None] | None = None
 ) -> Tensor:
     """What a method makes of spoiled images, ``(N, 3, H, W)``, ``batch`` at a time; `progress` gets those done."""
     outputs = []
     for i in range(0, len(spoiled.images), batch):
         outputs.append(method(Degraded(*(x[i : i + batch] for x in spoiled))))
-        progress(min(i + batch, len(spoiled.images)))
+        if progress:
+            progress(min(i + batch, len(spoiled.images)))
     return torch.cat(outputs)
 
 
@@ -223,7 +224,7 @@ def evaluate(
     methods: Mapping[str, Method],
     crops: Tensor,
     protocol: Protocol,
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure each method on each image.
 
