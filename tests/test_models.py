@@ -115,7 +115,7 @@ class TestCritic:
 
     def test_scores_have_32_bits_under_autocast(self):
         with torch.autocast("cpu", torch.bfloat16):
-            scores = Critic(32, SMALL, 16)(torch.rand(4, 3, 32, 32))
+            scores = Critic(32, SMALL, 16)(torch.rand(4, 3, 32, 32, dtype=torch.bfloat16))
         assert scores.dtype == torch.float32
 
     def test_learns_under_autocast_as_in_32_bits(self):
