@@ -29,8 +29,9 @@ TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", 
 PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "separate", "inpainted", "cascade", "inpainted+", "cascade+", "classical chain")
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
-# compared at half the size, on a tenth of the steps.
+# compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
 CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "refiner_width=24", "stage2_batch=16"]
+CPU_ARMS += ["stage3_steps=2000", "stage4_steps=800"]
 
 Task = tuple[Path | None, Callable[[list[str]], None], list[str]]
 """The file that is made (None: the command knows what is there), the command's ``main``, its arguments."""
