@@ -24,10 +24,12 @@ from cascade_core import ablation, checkpoints, data, evaluate, profiles, releas
 
 SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
 MODES = ("crop", "shrink")
+SPOILED = ("low", "medium", "high")  # the levels of blur and noise
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
 TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", "cascade+", "context encoder")
 PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
-CHAINS = ("input", "laplace", "separate", "inpainted", "cascade", "inpainted+", "cascade+", "classical chain")
+NETWORKS = ("separate", "inpainted", "cascade", "inpainted+", "cascade+")
+CHAINS = ("input", "laplace", "classical chain", "blind chain", *NETWORKS)
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
 # compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
 CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "refiner_width=24", "stage2_batch=16"]
@@ -70,7 +72,7 @@ def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
             runs = {
                 "": [*test, "--weights", "--methods", *CLASSICAL],
                 "-trained": [*test, *every, "--methods", *TRAINED],
-                "-medium": [*test, *every, "--level", "medium", "--methods", *CHAINS],
+                **{f"-{level}": [*test, *every, "--level", level, "--methods", *CHAINS] for level in SPOILED},
                 "-patches": [*test, "--weights", trained("context_encoder"), "--vgg", vgg, "--methods", PATCHES],
             }
             for kind, arguments in runs.items():

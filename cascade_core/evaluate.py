@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoints, data, metrics, release, stages, training
-from .baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, laplace, tune
+from .baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, estimate_sigma, laplace, tune
 from .baselines.context_encoder import context_encoder
 from .baselines.neural_patch_synthesis import NeuralPatchSynthesis
-from .degradations import FILL, LEVELS, Degraded, center_hole, degrade
+from .degradations import FILL, KERNEL_SIZE, LEVELS, Degraded, center_hole, degrade, gaussian_kernels
 from .inputs import started
 from .models import Cascade
 from .progress import Progress
@@ -48,6 +49,8 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "richardson-lucy": {"steps": (2, 4, 8, 16)},
 }
 """What is tried of each restorer's parameters; wide enough that at no level the best one lies at an end."""
+GUESSES = (0.5, 0.8, 1.2, 1.6, 2.0)
+"""Standard deviations in px of the Gaussian that the blind chain may take for every blur."""
 
 
 @dataclass(frozen=True)
@@ -122,40 +125,52 @@ def k_nearest(crops: Tensor) -> Method:
     return inpainter(FACTORIES["k-nn"](crops, k=min(NEIGHBORS, len(crops))))
 
 
-def tuned_chain(crops: Tensor, protocol: Protocol) -> tuple[Method, list[str]]:
+def tuned_chain(crops: Tensor, protocol: Protocol, told: bool = True) -> tuple[Method, list[str]]:
     """The best classical chain for a level: Laplace's fill, the best denoiser, the best deblurring behind it.
 
     Chosen and tuned by PSNR on training crops, spoiled by another seed than the test's: first each denoiser on the
     filled crops, then each deblurring method on what the best of them returns, which is left out where it does not
-    help. The chain is told the true noise levels and kernels, as no network is. A denoiser whose package is missing is
-    not tried.
+    help. A denoiser whose package is missing is not tried.
 
     Args:
         crops: training crops, ``(M, 3, size, size)`` in [0, 1].
         protocol: the level and the hole of the test.
+        told: give it each image's true noise level and kernel, which no network is told. If not, the noise is estimated
+            from the image, and one of `GUESSES`, the best on the training crops, stands for every kernel.
 
     Returns:
         The method, and its steps in words.
+
+    Raises:
+        ImportError: not told, and PyWavelets is missing, which estimates the noise.
     """
     spoiled = spoil(crops, dataclasses.replace(protocol, seed=protocol.seed + 1))
-    images, restorers, steps = laplace(spoiled.images, spoiled.masks), [], ["laplace"]
-    for kind in (DENOISERS, DEBLURRERS):
-        given = {"images": images, "kernels": spoiled.kernels, "sigma": spoiled.sigma}
-        best = (metrics.psnr(images, crops).mean().item(), None, {})
-        for name, restore in kind.items():
+    kernels, sigma = {"": spoiled.kernels}, spoiled.sigma
+    if not told:
+        std = torch.tensor(GUESSES)[:, None].expand(-1, 2)
+        guesses = gaussian_kernels(std, torch.zeros(len(GUESSES)), KERNEL_SIZE).split(1)
+        kernels = {f", for a Gaussian of {width:g} px": guess for width, guess in zip(GUESSES, guesses, strict=True)}
+        sigma = estimate_sigma(spoiled.images, spoiled.masks)
+    images, restorers, steps, guessed = laplace(spoiled.images, spoiled.masks), [], ["laplace"], None
+    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, kernels)):
+        best = (metrics.psnr(images, crops).mean().item(), None, {}, "")
+        for (name, restore), blurred in product(kind.items(), blurs):
+            given = {"images": images, "kernels": blurs[blurred], "sigma": sigma}
             try:
                 _, tried = tune(restore, given, crops, GRIDS[name])
             except ImportError:
                 continue
-            best = max(best, *((psnr, name, found) for found, psnr in tried), key=lambda trial: trial[0])
-        _, name, found = best
+            best = max(best, *((psnr, name, found, blurred) for found, psnr in tried), key=lambda trial: trial[0])
+        _, name, found, blurred = best
         if name is not None:
-            restore = _with(kind[name], found)
-            images = restore(**given)
+            restore, guessed = _with(kind[name], found), blurs[blurred]
+            images = restore(images, guessed, sigma)
             restorers.append(restore)
-            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())})")
+            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())}{blurred})")
     restore = chain(laplace, *restorers)
-    return lambda s: restore(s.images, s.masks, s.kernels, s.sigma), steps
+    if told:
+        return lambda s: restore(s.images, s.masks, s.kernels, s.sigma), steps
+    return lambda s: restore(s.images, s.masks, guessed), steps
 
 
 def _with(restore: Callable[..., Tensor], parameters: Mapping[str, float]) -> Callable[..., Tensor]:
@@ -420,7 +435,8 @@ def methods_for(
         fits = all((s["size"], s["hole"]) == (protocol.size, protocol.hole) for s in settings)
         args.weights = own if fits else []
     usable |= of_weights(*args.weights, device=device, vgg=args.vgg)
-    trained = ("k-nn", "classical chain")
+    chains = {"classical chain": True, "blind chain": False}  # told what spoiled the image, or not
+    trained = ("k-nn", *chains)
     asked = args.methods
     if asked is None:
         asked = [*usable, *(trained[: 1 if protocol.level == "none" else 2] if args.train else ())]
@@ -449,9 +465,8 @@ def methods_for(
         about["train"] = {**data.photos_record(photos), "crops": len(crops)}
         if "k-nn" in needing:
             usable["k-nn"] = k_nearest(crops)
-        if "classical chain" in needing:
-            usable["classical chain"], steps = tuned_chain(crops[:TUNING_CROPS].float() / 255, protocol)
-            about["classical chain"] = steps
+        for name in [chained for chained in chains if chained in needing]:
+            usable[name], about[name] = tuned_chain(crops[:TUNING_CROPS].float() / 255, protocol, chains[name])
     return {name: usable[name] for name in asked}, about
 
 
@@ -466,11 +481,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--methods",
         nargs="+",
-        help=f"input, {', '.join(INPAINTERS)}, k-nn, 'classical chain' and, as the weights are, generator, refiner, "
-        "separate, inpainted, cascade, 'context encoder', 'neural patch synthesis' (default: all that can run)",
+        help=f"input, {', '.join(INPAINTERS)}, k-nn, 'classical chain', 'blind chain' and, as the weights are, "
+        "generator, refiner, separate, inpainted, cascade, 'context encoder', 'neural patch synthesis' "
+        "(default: all that can run)",
     )
     parser.add_argument("--vgg", help="imagenet, random or a VGG-16 state dict: neural patch synthesis runs on it")
-    parser.add_argument("--train", help="a folder of training photos, for k-nn and the classical chain")
+    parser.add_argument("--train", help="a folder of training photos, for k-nn and the chains")
     parser.add_argument("--crops", type=int, default=12_000, help="training crops to take from them (default: 12000)")
     parser.add_argument("--name", help="the data set's name in tables, BSD300, say (default: the folder's)")
     parser.add_argument("--size", type=int, default=Protocol.size, help="of the test images, px (default: 128)")
@@ -523,7 +539,7 @@ def main(arguments: list[str] | None = None) -> None:
             "command": shlex.join(["python", "-m", "cascade_core.evaluate", *arguments]),
         }
         write(args.out, content)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -110,6 +110,22 @@ class TestMethods:
         psnr = {name: r["values"]["psnr_whole"] for name, r in evaluate.evaluate(fills, photos, protocol).items()}
         assert (psnr["chain"] > psnr["laplace"] + 1).all()
 
+    def test_blind_chain_is_told_nothing(self, photos):
+        protocol = Protocol(64, 28, level="medium")
+        crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
+        blind, _ = evaluate.tuned_chain(crops, protocol, told=False)
+        spoiled = evaluate.spoil(photos, protocol)
+        wrong = spoiled._replace(kernels=torch.ones_like(spoiled.kernels), sigma=torch.zeros_like(spoiled.sigma))
+        output = blind(spoiled)
+        assert torch.equal(output, blind(wrong))
+        gained = metrics.psnr(output, photos) - metrics.psnr(laplace(spoiled.images, spoiled.masks), photos)
+        assert gained.mean() > 1
+
+    def test_blind_chain_without_its_package(self, photos, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pywt", None)
+        with pytest.raises(ImportError, match="pywt"):
+            evaluate.tuned_chain(photos[:2], Protocol(64, 28, level="medium"), told=False)
+
     def test_tuned_chain_without_a_package(self, photos, monkeypatch):
         monkeypatch.setitem(sys.modules, "pywt", None)
         _, steps = evaluate.tuned_chain(photos[:2], Protocol(64, 28, level="high"))
