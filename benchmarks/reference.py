@@ -26,9 +26,9 @@ SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
 MODES = ("crop", "shrink")
 SPOILED = ("low", "medium", "high")  # the levels of blur and noise
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
-TRAINED = ("generator, MSE", "generator", "inpainted", "cascade", "inpainted+", "cascade+", "context encoder")
-PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 NETWORKS = ("separate", "inpainted", "cascade", "inpainted+", "cascade+")
+TRAINED = ("generator, MSE", "generator", *NETWORKS, "context encoder")
+PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "classical chain", "blind chain", *NETWORKS)
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
 # compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
