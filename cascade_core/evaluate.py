@@ -49,7 +49,7 @@ GRIDS: dict[str, dict[str, Sequence[float]]] = {
     "richardson-lucy": {"steps": (2, 4, 8, 16)},
 }
 """What is tried of each restorer's parameters; wide enough that at no level the best one lies at an end."""
-GUESSES = (0.5, 0.8, 1.2, 1.6, 2.0)
+GUESSES = (0.5, 0.8, 1.2, 1.6, 2.0, 2.6, 3.2)
 """Standard deviations in px of the Gaussian that the blind chain may take for every blur."""
 
 
