@@ -1,8 +1,8 @@
-"""Short trainings behind the cpu profile's stage 1: `python -m benchmarks.choices PHOTOS --out FILE`.
+"""Short trainings behind the cpu profile: `python -m benchmarks.choices PHOTOS --stage 3 --out FILE`.
 
 PHOTOS is a folder of training photos of which `python -m data_scripts.folder PHOTOS --test 0.1` has put some aside; on
-those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many crops
-as the others: what is compared is what a processor learns in a few minutes.
+those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many
+pixels as the others, unless it is named after that: what is compared is what a processor learns in a few minutes.
 """
 
 import argparse
@@ -13,40 +13,88 @@ from pathlib import Path
 
 import torch
 
-from cascade_core import data, evaluate, metrics, profiles, stages, training
+from cascade_core import data, degradations, evaluate, metrics, profiles, stages, training
+from cascade_core.profiles import Profile
 
-CROPS = 19_200  # seen by each option
+CROPS = 19_200  # of the profile's size, seen by each option
 OPTIONS = {
-    "as in the profile": {},
-    "batch 32": {"stage1_batch": 32},
-    "batch 64": {"stage1_batch": 64},
-    "rate 3e-4": {"stage1_rate": 3e-4},
-    "rate 3e-3": {"stage1_rate": 3e-3},
-    "narrower": {"generator_widths": (24, 32, 64, 96, 64)},
-    "wider": {"generator_widths": (48, 64, 128, 256, 256)},
-    "Laplace start": {"generator_start": "laplace"},
-    "crops at 1:1 only": {"scale": (0.0, 0.0)},
+    1: {
+        "as in the profile": {},
+        "batch 32": {"stage1_batch": 32},
+        "batch 64": {"stage1_batch": 64},
+        "rate 3e-4": {"stage1_rate": 3e-4},
+        "rate 3e-3": {"stage1_rate": 3e-3},
+        "narrower": {"generator_widths": (24, 32, 64, 96, 64)},
+        "wider": {"generator_widths": (48, 64, 128, 256, 256)},
+        "Laplace start": {"generator_start": "laplace"},
+        "crops at 1:1 only": {"scale": (0.0, 0.0)},
+    },
+    3: {
+        "as in the profile": {},
+        "batch 64": {"stage3_batch": 64},
+        "64 patches of 32 px": {"stage3_batch": 64, "stage3_patch": 32},
+        "4 patches of 128 px": {"stage3_batch": 4, "stage3_patch": 128},
+        "rate 3e-4": {"stage3_rate": 3e-4},
+        "rate 3e-3": {"stage3_rate": 3e-3},
+        "32 channels": {"refiner_width": 32},
+        "96 channels": {"refiner_width": 96},
+        "level medium alone": {"stage3_mix": {"medium": 1.0}},
+        "crops at 1:1 only": {"scale": (0.0, 0.0)},
+        "four times the crops": {"stage3_steps": 4 * 1_200},
+    },
 }
+LEVELS = ("low", "medium", "high")
 
 
-def measure(changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> dict:
-    """Train stage 1 with some settings changed; PSNR in the hole and SSIM of the held-out photos, cut and shrunk."""
-    profile = profiles.read("cpu", changes)
-    profile = dataclasses.replace(profile, stage1_steps=CROPS // profile.stage1_batch)
-    run = stages.train(1, profile, photos, out)
-    method, found = evaluate.network(run.networks["generator"]), {}
+def steps_of(stage: int, profile: Profile) -> int:
+    """Steps in which the stage sees as many pixels as in ``CROPS`` crops of the profile's own size."""
+
+    def side(settings: Profile) -> int:
+        return settings.size if stage == 1 else settings.stage3_patch
+
+    batch = stages.STAGES[stage].setting(profile, "batch")
+    return CROPS * side(profiles.read(profile.name, {})) ** 2 // (batch * side(profile) ** 2)
+
+
+def filled(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
+    """Stage 1: PSNR in the hole (dB) and SSIM with the context put back, of photos that are cut or shrunk."""
+    found = {}
     for mode in ("crop", "shrink"):
-        crops = data.test_crops(held_out, profile.size, mode)
         protocol = evaluate.Protocol(profile.size, profile.hole, mode)
+        crops = data.test_crops(photos, profile.size, mode)
         values = evaluate.evaluate({"": method}, crops, protocol)[""]["values"]
         for metric in ("psnr_hole", "ssim_whole_pasted"):
             found[f"{metric}, {mode}"] = round(values[metric].mean().item(), 4)
-    return {"changes": changes, "steps": profile.stage1_steps, "seconds": run.record["seconds"], **found}
+    return found
+
+
+def refined(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
+    """Stage 3: PSNR (dB) of cut photos without a hole, for each level of blur and noise."""
+    crops, found = data.test_crops(photos, profile.size, "crop"), {}
+    for level in LEVELS:
+        spoiled = degradations.degrade(crops, None, {level: 1.0}, training.random_for("cpu", 0))
+        found[f"psnr, {level}"] = round(metrics.psnr(method(spoiled), crops).mean().item(), 4)
+    return found
+
+
+SCORES = {1: filled, 3: refined}
+UNTRAINED = {1: "laplace", 3: "input"}
+
+
+def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> dict:
+    """Train a stage with some settings changed, and measure it on the held-out photos."""
+    profile, steps = profiles.read("cpu", changes), f"stage{stage}_steps"
+    if steps not in changes:
+        profile = dataclasses.replace(profile, **{steps: steps_of(stage, profile)})
+    run = stages.train(stage, profile, photos, out)
+    found = SCORES[stage](evaluate.network(*run.networks.values()), held_out, profile)
+    return {"changes": changes, "steps": getattr(profile, steps), "seconds": run.record["seconds"], **found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder of photos with a manifest.json")
+    parser.add_argument("--stage", type=int, choices=OPTIONS, default=1, help="what is trained (default: 1)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept (default: runs)")
     parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
@@ -56,15 +104,16 @@ def main() -> None:
         photos, held_out = (data.open_photos(args.photos, split) for split in ("train", "test"))
         if set(photos.names) & set(held_out.names):
             raise ValueError(f"no photo of {args.photos} is put aside: python -m data_scripts.folder {args.photos}")
-        crops = data.test_crops(held_out, 128, "crop")
-        laplace = evaluate.evaluate({"laplace": evaluate.available()[0]["laplace"]}, crops, evaluate.Protocol())
-        print(f"laplace: {metrics.mean_interval(laplace['laplace']['values']['psnr_hole']):.2f} dB", flush=True)
-        rows = {}
-        for name, changes in OPTIONS.items():
-            rows[name] = measure(changes, photos, held_out, args.runs)
+        untrained = UNTRAINED[args.stage]
+        found = SCORES[args.stage](evaluate.available()[0][untrained], held_out, profiles.read("cpu", {}))
+        print(untrained, found, flush=True)
+        rows = {untrained: found}
+        for name, changes in OPTIONS[args.stage].items():
+            rows[name] = measure(args.stage, changes, photos, held_out, args.runs)
             print(name, rows[name], flush=True)
         content = {
             "kind": "choices",
+            "stage": args.stage,
             "photos": data.photos_record(photos),
             "held_out": data.photos_record(held_out),
             "options": rows,

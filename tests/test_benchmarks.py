@@ -11,8 +11,8 @@ import torch
 from tiny import TINY
 
 from benchmarks import __main__ as bench
-from benchmarks import book, degradations, metrics, restoring, rounds, training
-from cascade_core import profiles
+from benchmarks import book, choices, degradations, metrics, restoring, rounds, training
+from cascade_core import data, evaluate, profiles
 
 KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
 
@@ -132,6 +132,24 @@ class TestBook:
         (tmp_path / "book" / "build.py").write_text("raise SystemExit(1)")
         with pytest.raises(subprocess.CalledProcessError):
             book.build(tmp_path, (), "smoke")
+
+
+class TestChoices:
+    @pytest.mark.parametrize(("stage", "side"), [(1, 128), (3, 64)])
+    def test_options_see_as_many_pixels(self, stage, side):
+        for changes in choices.OPTIONS[stage].values():
+            profile = profiles.read("cpu", changes)
+            batch, own = (profile.stage1_batch, side) if stage == 1 else (profile.stage3_batch, profile.stage3_patch)
+            assert choices.steps_of(stage, profile) * batch * own**2 == choices.CROPS * side**2
+
+    def test_a_choice_of_stage_3(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(choices, "CROPS", 16)
+        photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
+        untouched = choices.refined(evaluate.available()[0]["input"], held_out, profiles.read("cpu", {}))
+        found = choices.measure(3, {"refiner_width": 2}, photos, held_out, tmp_path)
+        assert found["steps"] == 1
+        assert found.keys() == {"changes", "steps", "seconds", *untouched}
+        assert untouched["psnr, low"] > untouched["psnr, medium"] > untouched["psnr, high"] > 10
 
 
 class TestRecord:
