@@ -41,6 +41,7 @@ OPTIONS = {
         "level medium alone": {"stage3_mix": {"medium": 1.0}},
         "crops at 1:1 only": {"scale": (0.0, 0.0)},
         "four times the crops": {"stage3_steps": 4 * 1_200},
+        "four times the crops, rate 3e-3": {"stage3_steps": 4 * 1_200, "stage3_rate": 3e-3},
     },
 }
 LEVELS = ("low", "medium", "high")
