@@ -74,7 +74,7 @@ def refined(method: evaluate.Method, photos: data.Photos, profile: Profile) -> d
     crops, found = data.test_crops(photos, profile.size, "crop"), {}
     for level in LEVELS:
         spoiled = degradations.degrade(crops, None, {level: 1.0}, training.random_for("cpu", 0))
-        found[f"psnr, {level}"] = round(metrics.psnr(method(spoiled), crops).mean().item(), 4)
+        found[f"psnr, {level}"] = round(metrics.psnr(evaluate.restored(method, spoiled), crops).mean().item(), 4)
     return found
 
 
