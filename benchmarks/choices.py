@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.reference import SPOILED
 from cascade_core import data, degradations, evaluate, metrics, profiles, stages, training
 from cascade_core.profiles import Profile
 
@@ -44,17 +45,12 @@ OPTIONS = {
         "four times the crops, rate 3e-3": {"stage3_steps": 4 * 1_200, "stage3_rate": 3e-3},
     },
 }
-LEVELS = ("low", "medium", "high")
 
 
 def steps_of(stage: int, profile: Profile) -> int:
-    """Steps in which the stage sees as many pixels as in ``CROPS`` crops of the profile's own size."""
-
-    def side(settings: Profile) -> int:
-        return settings.size if stage == 1 else settings.stage3_patch
-
-    batch = stages.STAGES[stage].setting(profile, "batch")
-    return CROPS * side(profiles.read(profile.name, {})) ** 2 // (batch * side(profile) ** 2)
+    """Steps in which the stage sees as many pixels as in ``CROPS`` crops of the unchanged profile's size."""
+    plan, unchanged = stages.STAGES[stage], profiles.read(profile.name, {})
+    return CROPS * plan.side(unchanged) ** 2 // (plan.setting(profile, "batch") * plan.side(profile) ** 2)
 
 
 def filled(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
@@ -72,7 +68,7 @@ def filled(method: evaluate.Method, photos: data.Photos, profile: Profile) -> di
 def refined(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
     """Stage 3: PSNR (dB) of cut photos without a hole, for each level of blur and noise."""
     crops, found = data.test_crops(photos, profile.size, "crop"), {}
-    for level in LEVELS:
+    for level in SPOILED:
         spoiled = degradations.degrade(crops, None, {level: 1.0}, training.random_for("cpu", 0))
         found[f"psnr, {level}"] = round(metrics.psnr(evaluate.restored(method, spoiled), crops).mean().item(), 4)
     return found

@@ -33,9 +33,9 @@ WORKERS = 4  # of the plain way's loader beside a GPU; beside a CPU they would t
 
 
 def pool(stage: int, profile: Profile) -> Tensor:
-    """Crops of scikit-image's photos as bytes (N, 3, size, size): ``POOL`` batches of the stage."""
-    size = profile.stage3_patch if stage == 3 else profile.size
-    return torch.from_numpy(crops(POOL * batch_of(stage, profile), size)[1]).permute(0, 3, 1, 2).contiguous()
+    """Crops of scikit-image's photos as bytes (N, 3, side, side): ``POOL`` batches of the stage."""
+    side = stages.STAGES[stage].side(profile)
+    return torch.from_numpy(crops(POOL * batch_of(stage, profile), side)[1]).permute(0, 3, 1, 2).contiguous()
 
 
 def batch_of(stage: int, profile: Profile) -> int:

@@ -99,6 +99,10 @@ class Stage:
     def setting(self, profile: Profile, name: str) -> Any:
         return getattr(profile, f"{self.key}_{name}")
 
+    def side(self, profile: Profile) -> int:
+        """Of the squares that it trains on, px: stage 3 learns from smaller patches."""
+        return profile.stage3_patch if self.number == 3 else profile.size
+
 
 STAGES = {
     1: Stage(1, "stage 1: generator, MSE", steps.step_1, ("generator",), {}),
@@ -245,11 +249,10 @@ def batches(
     plan: Stage, profile: Profile, photos: data.Photos, seed: int, start: int, stop: int, fabric: Fabric
 ) -> Iterator[Tensor]:
     """The photos of a stage's steps from ``start`` to ``stop``; the critic's steps take batches of their own."""
-    size = profile.stage3_patch if plan.number == 3 else profile.size
     per_step = profile.critic_steps + 1 if plan.number == 2 else 1
     return data.training_batches(
         photos,
-        size,
+        plan.side(profile),
         plan.setting(profile, "batch"),
         seed,
         start * per_step,
