@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import book, degradations, metrics, restoring, training
-from cascade_core.checkpoints import try_writing, write_atomically
-from cascade_core.release import folder
-from cascade_core.training import best_precision, circumstances
+from cascade_lab.devices import best_precision
+from cascade_lab.provenance import circumstances
+from cascade_lab.published import folder
+from cascade_lab.training.checkpoints import try_writing, write_atomically
 
 # The short ones first: what they find in the caches does not depend on an hour of building before them.
 BENCHMARKS = {

@@ -1,13 +1,16 @@
 """The card of the published weights, made from their records: `python -m benchmarks.card` writes results/WEIGHTS.md."""
 
-from cascade_core import checkpoints, evaluate, metrics, release
+from cascade_core import metrics
+from cascade_lab import published
+from cascade_lab.evaluation import evaluate
+from cascade_lab.training import checkpoints
 
 NOT_FOR = """## What they are not for
 
 - Faces, text, medical or forensic pictures: what stands in a hole afterwards is invented, however likely it looks.
-- Large holes in large photos: the networks know 128 px; `cascade_core.restore` fills more through a smaller copy.
+- Large holes in large photos: the networks know 128 px; `cascade_lab.restoration` fills more through a smaller copy.
 - `cascade` fills the center and nothing else: one pixel off, it loses decibels. `cascade+` was trained on other places
-  too, and is what `python -m cascade_core.restore` takes by default.
+  too, and is what `python -m cascade_lab.restoration` takes by default.
 - Photos unlike the training's (Berkeley's and ImageNet's: landscapes, animals, things). Nothing was tested elsewhere.
 - The training photos belong to their owners and serve research and education; take the weights for the same.
 """
@@ -22,7 +25,7 @@ def trained(record: dict) -> str:
 
 def section(name: str) -> list[str]:
     """The card's lines on one weights file."""
-    path = release.weights(name)
+    path = published.weights(name)
     about = checkpoints.read_about(path)
     record, settings = about["training"], about["settings"]
     photos, widths = record["photos"], "-".join(map(str, settings["generator_widths"]))
@@ -30,23 +33,24 @@ def section(name: str) -> list[str]:
         f"## {path.name}",
         "",
         f"`{name}`, {path.stat().st_size / 1e6:.1f} MB in half precision.",
-        f"Generator of {widths} channels that finds in the hole: {settings['generator_start']}.",
-        f"Second network of {settings['refiner_width']} channels. Hole {settings['hole']} px in {settings['size']} px.",
+        f"Generator of {widths} channels that finds in the hole: {settings['generator_fill']}.",
+        f"Deblurring-denoising network of {settings['deblur_denoise_width']} channels.",
+        f"Hole {settings['hole']} px in {settings['size']} px.",
         "",
         f"Profile {about['profile']}, seed {record['seed']}; {record['device']}, {record['precision']},",
         f"PyTorch {record['versions']['torch']}, commit {record['commit']}. Trained on {photos['count']} photos",
         f"(SHA-256 {photos['hash'][:16]}…): 800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks.",
         "",
-        *(trained(stage) for stage in release.trainings(name).values()),
+        *(trained(stage) for stage in published.trainings(name).values()),
         "",
         "| photos | PSNR hole | SSIM whole, pasted | the Laplace fill's |",
         "| --- | --- | --- | --- |",
     ]
-    for data_set, modes in evaluate.recorded(release.folder(), evaluate.Protocol()).items():
+    for data_set, modes in evaluate.recorded(published.folder(), evaluate.Protocol()).items():
         for mode, values in modes.items():
             if {name, "laplace"} <= set(values):
-                psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_pasted"))
-                smooth = [values["laplace"][m].mean() for m in ("psnr_hole", "ssim_whole_pasted")]
+                psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_composited"))
+                smooth = [values["laplace"][m].mean() for m in ("psnr_hole", "ssim_whole_composited")]
                 cells = f"{psnr:.2f} | {ssim:.3f} | {smooth[0]:.2f}, {smooth[1]:.3f}"
                 lines.append(f"| {data_set}, {mode} | {cells} |")
     return [*lines, ""]
@@ -54,10 +58,10 @@ def section(name: str) -> list[str]:
 
 def main() -> None:
     lines = ["# The weights", "", "Made from the records by `python -m benchmarks.card`.", ""]
-    for name in release.NAMES:
+    for name in published.NAMES:
         lines += section(name)
     text = "\n".join([*lines, NOT_FOR])
-    checkpoints.write_atomically(release.folder() / "WEIGHTS.md", lambda file: file.write_text(text))
+    checkpoints.write_atomically(published.folder() / "WEIGHTS.md", lambda file: file.write_text(text))
 
 
 if __name__ == "__main__":

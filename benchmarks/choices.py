@@ -14,8 +14,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.reference import SPOILED
-from cascade_core import data, degradations, evaluate, metrics, profiles, stages, training
-from cascade_core.profiles import Profile
+from cascade_core import degradations, metrics
+from cascade_lab import data, devices, provenance
+from cascade_lab.evaluation import evaluate
+from cascade_lab.training import profiles, stages
+from cascade_lab.training.profiles import Profile
 
 CROPS = 19_200  # of the profile's size, seen by each option
 OPTIONS = {
@@ -27,7 +30,7 @@ OPTIONS = {
         "rate 3e-3": {"stage1_rate": 3e-3},
         "narrower": {"generator_widths": (24, 32, 64, 96, 64)},
         "wider": {"generator_widths": (48, 64, 128, 256, 256)},
-        "Laplace start": {"generator_start": "laplace"},
+        "Laplace start": {"generator_fill": "laplace"},
         "crops at 1:1 only": {"scale": (0.0, 0.0)},
     },
     3: {
@@ -37,8 +40,8 @@ OPTIONS = {
         "4 patches of 128 px": {"stage3_batch": 4, "stage3_patch": 128},
         "rate 3e-4": {"stage3_rate": 3e-4},
         "rate 3e-3": {"stage3_rate": 3e-3},
-        "32 channels": {"refiner_width": 32},
-        "96 channels": {"refiner_width": 96},
+        "32 channels": {"deblur_denoise_width": 32},
+        "96 channels": {"deblur_denoise_width": 96},
         "level medium alone": {"stage3_mix": {"medium": 1.0}},
         "crops at 1:1 only": {"scale": (0.0, 0.0)},
         "four times the crops": {"stage3_steps": 4 * 1_200},
@@ -60,7 +63,7 @@ def filled(method: evaluate.Method, photos: data.Photos, profile: Profile) -> di
         protocol = evaluate.Protocol(profile.size, profile.hole, mode)
         crops = data.test_crops(photos, profile.size, mode)
         values = evaluate.evaluate({"": method}, crops, protocol)[""]["values"]
-        for metric in ("psnr_hole", "ssim_whole_pasted"):
+        for metric in ("psnr_hole", "ssim_whole_composited"):
             found[f"{metric}, {mode}"] = round(values[metric].mean().item(), 4)
     return found
 
@@ -69,7 +72,7 @@ def refined(method: evaluate.Method, photos: data.Photos, profile: Profile) -> d
     """Stage 3: PSNR (dB) of cut photos without a hole, for each level of blur and noise."""
     crops, found = data.test_crops(photos, profile.size, "crop"), {}
     for level in SPOILED:
-        spoiled = degradations.degrade(crops, None, {level: 1.0}, training.random_for("cpu", 0))
+        spoiled = degradations.degrade(crops, None, {level: 1.0}, devices.random_for("cpu", 0))
         found[f"psnr, {level}"] = round(metrics.psnr(evaluate.restored(method, spoiled), crops).mean().item(), 4)
     return found
 
@@ -114,7 +117,7 @@ def main() -> None:
             "photos": data.photos_record(photos),
             "held_out": data.photos_record(held_out),
             "options": rows,
-            **training.circumstances(torch.device("cpu"), training.best_precision("auto", torch.device("cpu"))),
+            **provenance.circumstances(torch.device("cpu"), devices.best_precision("auto", torch.device("cpu"))),
             "command": shlex.join(["python", "-m", "benchmarks.choices", *sys.argv[1:]]),
         }
         evaluate.write(args.out, content)

@@ -20,7 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cascade_core import ablation, checkpoints, data, evaluate, profiles, release, stages
+from cascade_lab import data, published
+from cascade_lab.evaluation import ablation, evaluate
+from cascade_lab.training import checkpoints, profiles, stages
 
 SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
 MODES = ("crop", "shrink")
@@ -32,7 +34,7 @@ PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "classical chain", "blind chain", *NETWORKS)
 # Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
 # compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
-CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "refiner_width=24", "stage2_batch=16"]
+CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "deblur_denoise_width=24", "stage2_batch=16"]
 CPU_ARMS += ["stage3_steps=2000", "stage4_steps=800"]
 
 Task = tuple[Path | None, Callable[[list[str]], None], list[str]]
@@ -58,10 +60,10 @@ def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
     yield None, stages.main, ["context_encoder", *common, *with_settings(base)]
     yield None, stages.main, ["4", *common, *with_settings(base + plus)]
     for kind, changes in {"cascade": base, "cascade+": base + plus}.items():
-        out = results / release.NAMES[kind]
-        yield out, release.main, [trained(4, changes), "--out", str(out)]
+        out = results / published.NAMES[kind]
+        yield out, published.main, [trained(4, changes), "--out", str(out)]
 
-    own = [str(results / file) for file in release.NAMES.values()]
+    own = [str(results / file) for file in published.NAMES.values()]
     every = ["--weights", *own, *(trained(stage) for stage in (1, 2, 3, "context_encoder"))]
     grid = results / "evaluation-scikit-image-grid.json"  # of photos that everybody has: a test measures them again
     methods = ["laplace", "inpainted", "cascade", "inpainted+", "cascade+"]
@@ -107,7 +109,7 @@ def main() -> None:
         left = (until - time.monotonic()) / 60
         if left <= 0:
             parser.exit(stages.PAUSED, "paused between two tasks; the same command goes on\n")
-        pausing = ["--minutes", str(left)] if command is not release.main and command is not evaluate.main else []
+        pausing = ["--minutes", str(left)] if command is not published.main and command is not evaluate.main else []
         print(f"{command.__module__} {' '.join(arguments)}", flush=True)
         command([*arguments, *(pausing if args.minutes < float("inf") else [])])
         sys.stdout.flush()

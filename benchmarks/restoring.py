@@ -1,9 +1,9 @@
 """Images a second and memory of restoring, beside deepinv's DnCNN: `python -m benchmarks.restoring [device]`.
 
-"a batch" is 8 photos of 256 px through the paper's network of 8 layers of 96 channels, run as in `cascade_core.restore`
-(batch norm inside the convolutions, channels_last, bfloat16 where the hardware computes in it), and through deepinv's
-DnCNN of 17 layers of 64, as it comes. The two differ by a tenth in their multiply-adds, so the ratio is that of
-multiply-adds a second: equal work. "as it comes" runs our own network that way, too.
+"a batch" is 8 photos of 256 px through the paper's network of 8 layers of 96 channels, run as in
+`cascade_lab.restoration` (batch norm inside the convolutions, channels_last, bfloat16 where the hardware computes in
+it), and through deepinv's DnCNN of 17 layers of 64, as it comes. The two differ by a tenth in their multiply-adds, so
+the ratio is that of multiply-adds a second: equal work. "as it comes" runs our own network that way, too.
 
 "a photo" is blur and noise taken off 2 and 12 megapixels in tiles, each in a process of its own, for its peak memory.
 """
@@ -17,8 +17,9 @@ import torch
 
 from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
-from cascade_core.models import DeblurDenoiseNet, summary
-from cascade_core.restore import quick
+from cascade_core.models import DeblurDenoiseNet
+from cascade_lab.restoration import quick
+from cascade_lab.show.layers import summary
 
 BATCH, SIDE = 8, 256
 PHOTOS = {"2 megapixels": (1225, 1633), "12 megapixels": (3000, 4000)}  # height, width
@@ -28,13 +29,14 @@ PHOTOS = {"2 megapixels": (1225, 1633), "12 megapixels": (3000, 4000)}  # height
 ALONE = """
 import json, pathlib, re, sys, time
 import numpy as np, torch
-from cascade_core import profiles, restore, stages
+from cascade_lab import restoration
+from cascade_lab.training import profiles, stages
 height, width, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 settings = stages.sizes(profiles.read("paper"))
-networks = {"refiner": stages.build("refiner", settings).eval().to(device)}
+networks = {"deblur_denoise": stages.build("deblur_denoise", settings).eval().to(device)}
 photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 start = time.perf_counter()
-restore.restore_in_place(photo, None, networks, settings, deblur=True)
+restoration.restore_in_place(photo, None, networks, settings, deblur=True)
 seconds = time.perf_counter() - start
 status = pathlib.Path("/proc/self/status")  # Linux alone
 kib = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) if status.is_file() else None

@@ -22,11 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
-from cascade_core import profiles, stages, steps, training
+from cascade_core import steps
 from cascade_core.degradations import degrade
 from cascade_core.losses import PerceptualLoss, adversarial_loss, critic_loss, mse_loss
 from cascade_core.models import Cascade
-from cascade_core.profiles import Profile
+from cascade_lab import devices
+from cascade_lab.training import loop, profiles, stages
+from cascade_lab.training.profiles import Profile
 
 POOL = 8  # batches of different crops
 WORKERS = 4  # of the plain way's loader beside a GPU; beside a CPU they would take the cores that train
@@ -48,16 +50,16 @@ def networks_of(stage: int, profile: Profile) -> dict[str, nn.Module]:
 
 def ours(stage: int, profile: Profile, device: str, compiled: bool = False) -> Callable[[], dict[str, Tensor]]:
     """A call is one step of the stage; it returns the losses by name."""
-    fabric = training.fabric_for(profile, device)
+    fabric = devices.fabric_for(profile.precision, device)
     t = stages.prepare(stages.STAGES[stage], profile, fabric, networks_of(stage, profile))
     if compiled:
         for module in t.modules.values():
             getattr(module, "module", module).compile()  # what Fabric wraps
     batches = pool(stage, profile).split(batch_of(stage, profile))
-    photos = training._on_device((batch.float().div_(255) for batch in cycle(batches)), fabric.device)
+    photos = loop._on_device((batch.float().div_(255) for batch in cycle(batches)), fabric.device)
 
     def step() -> dict[str, Tensor]:
-        rng = training.random_for(fabric.device, stage, t.step)
+        rng = devices.random_for(fabric.device, stage, t.step)
         t.step += 1
         return stages.STAGES[stage].step(t, photos, rng)
 
@@ -79,7 +81,7 @@ class Spoiled(Dataset):
         if self.stage == 3:
             spoiled = degrade(photo, None, self.profile.stage3_mix, self.rng).images
         elif self.stage == 4:
-            spoiled = steps.damaged(photo, self.profile, self.rng)
+            spoiled = steps.with_all_faults(photo, self.profile, self.rng)
         else:
             spoiled = steps.with_hole(photo, self.profile, self.rng)
         return photo[0], spoiled[0]
@@ -166,7 +168,7 @@ def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9
     """Rows of task (the stage), way, seconds a step, photos in it, how many times as fast ours is, and for ours the
     share of the peak."""
     profile = profile or profiles.read("cpu" if device == "cpu" else "gpu", {"perceptual_weights": "random"})
-    most = peak(device, training.best_precision(profile.precision, torch.device(device)))
+    most = peak(device, devices.best_precision(profile.precision, torch.device(device)))
     rows = []
     for stage in stages.STAGES:
         task = f"stage {stage}"

@@ -44,20 +44,20 @@ def without_prose(source: str, name: str = "<module>") -> str:
     return ast.dump(tree)
 
 
-def package_hash(package: Path) -> str:
-    """Hash of the package's sources and of the version of torch, for a chapter shows those sources too."""
-    return short_hash(folder_hash(package, "**/*.py").encode(), version("torch").encode())
+def package_hash(packages: list[Path]) -> str:
+    """Hash of the packages' sources and of the version of torch, for a chapter shows those sources too."""
+    return short_hash(*(folder_hash(package, "**/*.py").encode() for package in packages), version("torch").encode())
 
 
-def runs_key(package: Path) -> str:
+def runs_key(packages: list[Path]) -> str:
     """Names the folder of trained networks: a change to what the package does gets a new one, so nothing stale is
     loaded; a change to its prose does not, because days of training may lie there."""
-    modules = sorted(package.glob("**/*.py"))
+    modules = sorted((path, package) for package in packages for path in package.glob("**/*.py"))
     return short_hash(
         version("torch").encode(),
         *(
             part.encode()
-            for path in modules
+            for path, package in modules
             for part in (path.relative_to(package).as_posix(), without_prose(path.read_text("utf-8"), str(path)))
         ),
     )

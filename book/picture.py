@@ -5,8 +5,13 @@ from pathlib import Path
 
 import torch
 
-from cascade_core import checkpoints, data, evaluate, figures, interactive, release, restore, stages, training
-from cascade_core.degradations import FILL, brush_masks, center_hole, degrade
+from cascade_core.conventions import from_pixels, to_pixels
+from cascade_core.degradations import HOLE_COLOR, center_hole, degrade
+from cascade_lab import data, published, restoration
+from cascade_lab.data.brush import brush_masks
+from cascade_lab.evaluation import evaluate
+from cascade_lab.show import figures, interactive
+from cascade_lab.training import checkpoints, loop, stages
 
 STATIC = Path(__file__).parent / "_static"
 SIDE = 384  # px of the curtain's photo
@@ -19,7 +24,7 @@ def columns(weights: Path) -> None:
     size, hole = settings["size"], settings["hole"]
     crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
     masks = center_hole(len(crops), size, size, hole)
-    spoiled = degrade(crops, masks, {"low": 1.0}, training.random_for("cpu", 3), FILL)
+    spoiled = degrade(crops, masks, {"low": 1.0}, loop.random_for("cpu", 3), HOLE_COLOR)
     methods = evaluate.of_weights(weights)
     with torch.no_grad():
         columns = {
@@ -32,20 +37,20 @@ def columns(weights: Path) -> None:
 
 
 def curtain(weights: Path) -> None:
-    """A whole photo, scratched, blurred and noisy, and what `cascade_core.restore` makes of it."""
-    random = training.random_for("cpu", 7)
+    """A whole photo, scratched, blurred and noisy, and what `cascade_lab.restoration` makes of it."""
+    random = loop.random_for("cpu", 7)
     photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
     mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
-    spoiled = degrade(photo, mask, {"low": 1.0}, random, FILL).images
+    spoiled = degrade(photo, mask, {"low": 1.0}, random, HOLE_COLOR).images
     networks, settings = stages.load(weights), checkpoints.read_about(weights)["settings"]
-    result = restore.restore(restore.to_bytes(spoiled), mask[0, 0].bool().numpy(), networks, settings, deblur=True)
+    result = restoration.restore(to_pixels(spoiled)[0], mask[0, 0].bool().numpy(), networks, settings, deblur=True)
     seen = "An astronaut in an orange suit before a flag and a model of a space shuttle"
     labels = ("blur, noise, scratches", "restored")
-    html = interactive.curtain(spoiled, restore.to_tensor(result.restored), labels, seen, 560)
+    html = interactive.curtain(spoiled, from_pixels(result.restored), labels, seen, 560)
     (STATIC / "curtain.html").write_text(html.data)
 
 
 if __name__ == "__main__":
-    columns(release.weights("cascade"))
-    curtain(release.weights("cascade+"))
+    columns(published.weights("cascade"))
+    curtain(published.weights("cascade+"))
     print(f"{STATIC}: restored.png, curtain.html")

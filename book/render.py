@@ -20,7 +20,7 @@ import yaml
 from execute import MEASURED, RECORD, ChapterError, read_executed, tags
 from PIL import Image
 
-from cascade_core import release
+from cascade_lab import published
 
 BOOK = Path(__file__).resolve().parent
 CONFIG = BOOK.parent / "_config.yml"
@@ -85,7 +85,7 @@ def recorded(chapter: str) -> str:
     """What the long run of the stage that a chapter trains took, from its record; nothing for another chapter."""
     if not (stage := re.search(r"_stage(\d)$", chapter)):
         return ""
-    record = release.trainings()[int(stage[1])]
+    record = published.trainings()[int(stage[1])]
     where = f"{record['profile']}, {record['device']}, on {record['devices']}".replace(" 1 threads", " 1 thread")
     return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."
 

@@ -1,11 +1,9 @@
-"""What spoils a photo: blur, then noise, then a hole.
+"""What degrades a photo: blur, then noise, then a hole.
 
 Everything works on a whole batch and draws afresh for every image. Randomness comes from the `torch.Generator` that
 is passed in, drawn on its device and then moved to where it is needed: one seed gives one batch, wherever the photos
-are. (On a GPU a generator of that GPU is faster.)
-
-Images are float `(N, C, H, W)` in [0, 1]; masks `(N, 1, H, W)`, 1 where pixels are MISSING; kernels `(N, 1, k, k)`, k
-odd, non-negative, centered, summing to 1; noise levels `sigma` are on the 0-255 scale.
+are. (On a GPU a generator of that GPU is faster.) Shapes and ranges are those of `cascade_core.conventions`, but for
+images of any number of channels; kernels are odd in size, non-negative and centered.
 
 Why no library's generator: deepinv 0.5 counts a path's points per pixel, one image after another, neither anti-aliased
 nor sub-pixel (`MotionBlurGenerator`), and refuses a generator of another device; kornia 0.9 knows straight motion and
@@ -21,14 +19,16 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from cascade_core.conventions import check_tensor
+
 Device = torch.device | str
 
-FILL = (117 / 255, 104 / 255, 123 / 255)  # RGB of the hole in Context Encoders (Pathak et al. 2016, train.lua)
+HOLE_COLOR = (117 / 255, 104 / 255, 123 / 255)  # RGB of the hole in Context Encoders (Pathak et al. 2016, train.lua)
 KERNEL_SIZE = 21  # px: holds the longest motion of LEVELS, and 3 standard deviations of its widest Gaussian
 
 
 class Level(NamedTuple):
-    """How hard a photo is hit: for every image each value is drawn uniformly from its range."""
+    """How strongly a photo is degraded: for every image each value is drawn uniformly from its range."""
 
     sigma: tuple[float, float]  # standard deviation of the noise, 0-255 scale
     std: tuple[float, float]  # standard deviation of a Gaussian blur along either axis, px
@@ -47,7 +47,7 @@ LEVELS = {
 
 
 class Degraded(NamedTuple):
-    """The spoiled photos, and what spoiled them."""
+    """The degraded photos, and what degraded them."""
 
     images: Tensor  # (N, C, H, W), not clipped
     masks: Tensor  # (N, 1, H, W), 1 where pixels are missing
@@ -103,57 +103,6 @@ def rectangle_masks(
     return inside[:, None].float()
 
 
-def brush_masks(
-    n: int,
-    height: int,
-    width: int,
-    generator: torch.Generator,
-    brush: tuple[float, float] = (12 / 256, 40 / 256),
-    device: Device = "cpu",
-) -> Tensor:
-    """Masks (n, 1, height, width) with free-form holes: one to three zigzags each, painted with a round brush.
-
-    After Yu et al. (2019, "Free-form image inpainting with gated convolution", section 3.4), with their code's values:
-    4 to 12 straight pieces a stroke, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees to
-    either side in turn. The brush's diameter over the photo's shorter side is drawn from the range `brush`, for every
-    stroke; a ValueError says if that is not a positive range.
-
-    >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 1, 64, 96])
-    """
-    if not 0 < brush[0] <= brush[1]:
-        raise ValueError(f"brush must be a positive range, smaller end first, got {brush}")
-    strokes, fewest, most = 3, 4, 12
-    painted = _uniform((n, 1, 1), generator, device) * strokes >= torch.arange(strokes, device=device)[:, None]
-    count, thickness, direction, x, y = _uniform((5, n, strokes, 1), generator, device)
-    turn, reach = _uniform((2, n, strokes, most), generator, device)
-
-    piece = torch.arange(most, device=device)
-    angle = math.tau * direction + (1 - 2 * (piece % 2)) * math.radians(72) + (2 * turn - 1) * math.radians(24)
-    reach = reach * math.hypot(height, width) / 4
-    reach = reach * (piece < fewest + (count * (most - fewest + 1)).floor())  # no length past a stroke's last piece
-    # The strokes' corners, (n, strokes, most + 1); a stroke that leaves the photo is mirrored back into it.
-    x = x * width + F.pad((reach * angle.cos()).cumsum(2), (1, 0))
-    y = y * height + F.pad((reach * angle.sin()).cumsum(2), (1, 0))
-    x = width - (x.remainder(2 * width) - width).abs()
-    y = height - (y.remainder(2 * height) - height).abs()
-    radius = (brush[0] + (brush[1] - brush[0]) * thickness) * min(height, width) / 2
-    radius = radius.clamp(min=0.75)  # no point is further than 0.71 px from a pixel's center, so this leaves a dot
-    near = torch.where(painted, radius**2, -1)
-
-    rows, columns = _grid(height, width, device)
-    missing = torch.zeros(n, height, width, dtype=torch.bool, device=device)
-    for stroke in range(strokes):
-        for i in range(most):
-            (x0, x1), (y0, y1) = (t[:, stroke, i : i + 2, None, None].unbind(1) for t in (x, y))
-            dx, dy, to_x, to_y = x1 - x0, y1 - y0, columns - x0, rows - y0
-            squared = (dx**2 + dy**2).clamp(min=1e-6)
-            along = (to_x * (dx / squared) + to_y * (dy / squared)).clamp_(0, 1)  # the point nearest to each pixel
-            distance = torch.addcmul(to_x, along, -dx).square_() + torch.addcmul(to_y, along, -dy).square_()
-            missing |= distance <= near[:, stroke, :, None]
-    return missing[:, None].float()
-
-
 def gaussian_kernels(std: Tensor, angle: Tensor, size: int) -> Tensor:
     """Anisotropic Gaussian kernels (N, 1, size, size) on the device of `std`.
 
@@ -169,10 +118,10 @@ def gaussian_kernels(std: Tensor, angle: Tensor, size: int) -> Tensor:
             [0.0292, 0.0481, 0.0292]])
     """
     _check_size(size)
-    if std.ndim != 2 or std.shape[1] != 2 or angle.shape != std.shape[:1]:
-        raise ValueError(f"std must be (N, 2) and angle (N,), got {tuple(std.shape)} and {tuple(angle.shape)}")
-    if not (std.is_floating_point() and (std >= 0).all()):
-        raise ValueError(f"standard deviations must be float and not negative, got {std}")
+    check_tensor(std, "std", ("N", 2))
+    check_tensor(angle, "angle", (len(std),))
+    if not (std >= 0).all():
+        raise ValueError(f"standard deviations must not be negative, got {std}")
     x = torch.arange(size, device=std.device) - size // 2
     y = x[:, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
@@ -201,8 +150,9 @@ def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Ten
             [0., 0., 0.]])
     """
     _check_size(size)
-    if length.ndim != 1 or not length.is_floating_point() or not ((length >= 0) & (length <= size - 1)).all():
-        raise ValueError(f"lengths must be float (N,), from 0 to size - 1 = {size - 1} px, got {length}")
+    check_tensor(length, "length", ("N",))
+    if not ((length >= 0) & (length <= size - 1)).all():
+        raise ValueError(f"lengths must be from 0 to size - 1 = {size - 1} px, got {length}")
     points, terms = 256, 8  # on a path of 20 px neighboring points lie half a px apart at most
     draw = torch.randn(len(length), 2, terms, generator=generator, device=generator.device).to(length)
     time = (torch.arange(points, device=length.device) + 0.5) / points
@@ -221,13 +171,11 @@ def blur(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each photo with its kernel, mirrored beyond its border (the border not repeated).
 
     `kernels` are (N, 1, k, k), or (1, 1, k, k) for all. A photo whose kernel is the exact delta comes back bit for bit.
-    Raises ValueError for shapes that do not fit, photos not of float32 or float64, a kernel too large for the photo.
+    Raises ValueError for shapes that do not fit, and a kernel too large for the photo.
     """
-    _check_images(images)
-    n, (height, width) = len(images), images.shape[-2:]
-    if kernels.ndim != 4 or kernels.shape[:2] not in ((n, 1), (1, 1)) or kernels.shape[2] != kernels.shape[3]:
-        raise ValueError(f"{n} photos need kernels ({n}, 1, k, k), got {tuple(kernels.shape)}")
-    size = kernels.shape[3]
+    check_tensor(images, "images", ("N", "C", "H", "W"))
+    n, (height, width), size = len(images), images.shape[-2:], kernels.shape[-1]
+    check_tensor(kernels, "kernels", (1 if len(kernels) == 1 else n, 1, size, size))
     _check_size(size)
     if min(height, width) <= size // 2:
         raise ValueError(f"kernels of {size} px need photos of over {size // 2} px, got {height}x{width}")
@@ -265,10 +213,9 @@ def add_noise(images: Tensor, sigma: float | Tensor, generator: torch.Generator,
     """Add white Gaussian noise, drawn afresh for every value of every image.
 
     `sigma` is its standard deviation on the 0-255 scale, one for all or (N,). `clip` cuts the result off at 0 and 1, as
-    a camera does; it is no longer Gaussian there. Raises ValueError for photos not of float32 or float64, and a sigma
-    that is negative or not one an image.
+    a camera does; it is no longer Gaussian there. Raises ValueError for a sigma that is negative or not one an image.
     """
-    _check_images(images)
+    check_tensor(images, "images", ("N", "C", "H", "W"))
     sigma = torch.as_tensor(sigma, dtype=images.dtype, device=images.device)
     if sigma.shape not in ((), images.shape[:1]) or not (sigma >= 0).all():
         raise ValueError(f"sigma must be one number or ({len(images)},), and not negative, got {sigma}")
@@ -277,18 +224,16 @@ def add_noise(images: Tensor, sigma: float | Tensor, generator: torch.Generator,
     return noisy.clamp(0, 1) if clip else noisy
 
 
-def punch(images: Tensor, masks: Tensor, fill: Sequence[float] = FILL) -> Tensor:
-    """Paint the missing pixels in one color: `fill`, a value in [0, 1] for every channel.
+def apply_mask(images: Tensor, masks: Tensor, color: Sequence[float] = HOLE_COLOR) -> Tensor:
+    """Paint the missing pixels in one color, a value in [0, 1] for every channel.
 
-    Raises ValueError for photos not of float32 or float64, and masks or a color that do not fit them.
+    Raises ValueError for masks or a color that do not fit the images.
     """
-    _check_images(images)
-    n, channels, height, width = images.shape
-    if masks.shape != (n, 1, height, width):
-        raise ValueError(f"masks must be {(n, 1, height, width)}, got {tuple(masks.shape)}")
-    if len(fill) != channels:
-        raise ValueError(f"photos of {channels} channels need as many values of fill, got {tuple(fill)}")
-    return torch.where(masks.to(images.device) > 0.5, images.new_tensor(fill)[:, None, None], images)
+    check_tensor(images, "images", ("N", "C", "H", "W"))
+    check_tensor(masks, "masks", (len(images), 1, *images.shape[2:]))
+    if len(color) != images.shape[1]:
+        raise ValueError(f"images of {images.shape[1]} channels need a color of as many values, got {tuple(color)}")
+    return torch.where(masks.to(images.device) > 0.5, images.new_tensor(color)[:, None, None], images)
 
 
 def sample(
@@ -327,12 +272,12 @@ def degrade(
     masks: Tensor | None,
     levels: Mapping[str, float],
     generator: torch.Generator,
-    fill: Sequence[float] = FILL,
+    color: Sequence[float] = HOLE_COLOR,
 ) -> Degraded:
-    """Spoil photos in the order in which a camera and then an accident do: blur, noise, hole.
+    """Degrade photos in the order in which a camera and then an accident do: blur, noise, hole.
 
     Blur and noise are drawn by `sample(levels, ...)`; `masks` None makes no hole. The result is not clipped. Raises
-    ValueError for whatever `sample`, `blur`, `add_noise` and `punch` refuse.
+    ValueError for whatever `sample`, `blur`, `add_noise` and `apply_mask` refuse.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> photos = torch.rand(2, 3, 64, 64, generator=generator)
@@ -340,13 +285,12 @@ def degrade(
     >>> degraded.images.shape, degraded.masks.shape, degraded.kernels.shape, degraded.sigma.shape
     (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 21, 21]), torch.Size([2]))
     """
-    _check_images(images)
+    check_tensor(images, "images", ("N", "C", "H", "W"))
     masks = images.new_zeros(len(images), 1, *images.shape[2:]) if masks is None else masks.to(images)
     kernels, sigma = sample(levels, len(images), generator, images.device)
     blurred = blur(images, kernels)
     noisy = add_noise(blurred, sigma, generator)
-    holed = punch(noisy, masks, fill)
-    return Degraded(holed, masks, kernels, sigma)
+    return Degraded(apply_mask(noisy, masks, color), masks, kernels, sigma)
 
 
 def _uniform(shape: Sequence[int], generator: torch.Generator, device: Device) -> Tensor:
@@ -356,12 +300,6 @@ def _uniform(shape: Sequence[int], generator: torch.Generator, device: Device) -
 def _grid(height: int, width: int, device: Device) -> tuple[Tensor, Tensor]:
     """The pixels' centers as a column (height, 1) and a row (width,); a photo spans [0, height] x [0, width]."""
     return torch.arange(height, device=device)[:, None] + 0.5, torch.arange(width, device=device) + 0.5
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
-        kind = f"{tuple(images.shape)} of {images.dtype}"
-        raise ValueError(f"photos must be (N, C, H, W) of float32 or float64 in [0, 1], got {kind}")
 
 
 def _check_size(size: int) -> None:

@@ -12,11 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-
-def check_pair(output: Tensor, target: Tensor) -> None:
-    """Raise ``ValueError`` unless the two have one shape: broadcasting would hide a mistake."""
-    if output.shape != target.shape:
-        raise ValueError(f"output {tuple(output.shape)} and target {tuple(target.shape)} differ in shape")
+from cascade_core.conventions import check_tensor
 
 
 def mse_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -28,7 +24,7 @@ def mse_loss(output: Tensor, target: Tensor) -> Tensor:
         >>> mse_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
         tensor(0.2500)
     """
-    check_pair(output, target)
+    check_tensor(output, "the output", target.shape)  # broadcasting would hide a mistake
     return F.mse_loss(output, target)
 
 
@@ -72,7 +68,7 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        check_pair(output, target)
+        check_tensor(output, "the output", target.shape)
         with torch.no_grad():
             wanted = self.maps(target)
         return sum(F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)) / len(TAPS)

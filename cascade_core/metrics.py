@@ -1,4 +1,4 @@
-"""PSNR and SSIM over named regions, bootstrap intervals, and the tables made of them.
+"""PSNR and SSIM over named regions, and bootstrap intervals.
 
 Both are taken on 8-bit values, as an image file would hold them (clipped to [0, 1], times 255, rounded), and equal
 scikit-image's on uint8 images. Numbers are per image, (N,) float64, on the images' device.
@@ -7,7 +7,7 @@ The primary protocol: 128 px center crop, 56 px hole, PSNR on the hole, SSIM on 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from scipy.stats import bootstrap
 from torch import Tensor
 
-# PSNR of the hole is the same raw and pasted; SSIM of the whole is not, so both are shown.
-PRIMARY = ("psnr_hole", "ssim_whole", "ssim_whole_pasted")
+from cascade_core.conventions import check_tensor
+
+# PSNR of the hole is the same raw and composited; SSIM of the whole image is not, so both are shown.
+PRIMARY = ("psnr_hole", "ssim_whole", "ssim_whole_composited")
 
 RADIUS = 5  # of the SSIM window: 11 taps, as in Wang et al. (2004)
 _GAUSSIAN = [math.exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-RADIUS, RADIUS + 1)]
@@ -29,7 +31,7 @@ def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
     """The named regions of a batch of holes.
 
     hole: the missing pixels. context: the known ones. whole: both. rim: the hole's pixels with a known pixel at most
-    `rim` rows and columns away. The rim lies inside the hole, so that pasting does not change its PSNR, and an SSIM
+    `rim` rows and columns away. The rim lies inside the hole, so that compositing does not change its PSNR, and an SSIM
     window centered there (radius 5) mostly straddles the hole's border, where a seam shows. 7 px is the width of the
     overlap that Context Encoders (Pathak et al. 2016) weight tenfold for the seam's sake; theirs lies outside the hole.
 
@@ -41,14 +43,13 @@ def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
     >>> {name: int(region.sum()) for name, region in regions(masks).items()}
     {'hole': 3136, 'rim': 1372, 'context': 13248, 'whole': 16384}
     """
-    if masks.ndim != 4 or masks.shape[1] != 1:
-        raise ValueError(f"masks must be (N, 1, H, W), not {tuple(masks.shape)}")
     hole = masks.float()
+    check_tensor(hole, "masks", ("N", 1, "H", "W"))
     near_known = F.max_pool2d(1 - hole, 2 * rim + 1, stride=1, padding=rim)  # beyond the image nothing is known
     return {"hole": hole, "rim": hole * near_known, "context": 1 - hole, "whole": torch.ones_like(hole)}
 
 
-def paste(output: Tensor, known: Tensor, masks: Tensor) -> Tensor:
+def composite(output: Tensor, known: Tensor, masks: Tensor) -> Tensor:
     """`output` inside the hole, `known` outside it; images (N, 3, H, W), masks (N, 1, H, W), 1 where missing."""
     return torch.where(masks > 0.5, output, known)
 
@@ -124,11 +125,11 @@ def ssim_map(output: Tensor, target: Tensor, padding: str = "valid") -> Tensor:
 
 @torch.no_grad()
 def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """PSNR and SSIM over each of the four `regions`, of the output as it is and (`_pasted`) with the true context.
+    """PSNR and SSIM over each of the four `regions`, of the output as it is and (`_composited`) with the true context.
 
-    Keys: psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and each with the suffix `_pasted`. By construction
-    psnr_hole and psnr_rim equal their pasted readings and psnr_context_pasted is infinite; the windows of
-    ssim_context_pasted still reach into the hole. With a known context, psnr_whole_pasted is psnr_hole plus
+    Keys: psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and each with the suffix `_composited`. By construction
+    psnr_hole and psnr_rim equal their composited readings and psnr_context_composited is infinite; the windows of
+    ssim_context_composited still reach into the hole. With a known context, psnr_whole_composited is psnr_hole plus
     10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in 128 px.
 
     Shape: output, target (N, 3, H, W) in [0, 1]; masks (N, 1, H, W), 1 where missing; values (N,) float64.
@@ -137,7 +138,7 @@ def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
     _check(output, target)
     named = regions(masks)
     result = {}
-    for suffix, image in (("", output), ("_pasted", paste(output, target, masks))):
+    for suffix, image in (("", output), ("_composited", composite(output, target, masks))):
         error, similarity = _squared_error(image, target), ssim_map(image, target)
         for name, region in named.items():
             result[f"psnr_{name}{suffix}"] = _decibels(_average(error, region))
@@ -196,55 +197,12 @@ def paired_interval(a: Tensor, b: Tensor, seed: int = 0, resamples: int = 10_000
     return mean_interval(a - b, seed, resamples)
 
 
-def table(
-    measures: Mapping[str, Mapping[str, Tensor]], columns: Sequence[str] = PRIMARY, reference: str | None = None
-) -> list[dict]:
-    """Rows for a table: one for each method of {method: what `measure` returned}, all on the same images.
-
-    A row holds "method", an Interval for each column and, beside a reference method, one for each column's paired
-    difference to it ("psnr_hole - reference"); the reference's own row has None there. `json` writes rows as they are.
-    Raises ValueError for a reference that is none of the methods.
-    """
-    if reference is not None and reference not in measures:
-        raise ValueError(f"the reference {reference!r} is none of the methods: {', '.join(measures)}")
-    rows = []
-    for method, values in measures.items():
-        row = {"method": method}
-        for column in columns:
-            row[column] = mean_interval(values[column])
-            if reference is not None:
-                difference = paired_interval(values[column], measures[reference][column])
-                row[f"{column} - {reference}"] = difference if method != reference else None
-        rows.append(row)
-    return rows
-
-
-def markdown(rows: Sequence[Mapping]) -> str:
-    """Rows of `table` (also when read back from JSON) as a Markdown table; PSNR with 2 decimals, SSIM with 3.
-
-    >>> print(markdown([{"method": "Laplace", "psnr_hole": (18.004, 17.31, 18.72, 100)}]))
-    | method | psnr hole |
-    | --- | --- |
-    | Laplace | 18.00 [17.31, 18.72] |
-    """
-    if not rows:
-        raise ValueError("no rows: a table needs at least one method")
-    lines = [[key.replace("_", " ") for key in rows[0]], ["---"] * len(rows[0])]
-    for row in rows:
-        cells = [row["method"]]
-        for key, value in list(row.items())[1:]:
-            spec = ("+" if " - " in key else "") + (".3f" if key.startswith("ssim") else ".2f")
-            cells.append("" if value is None else format(Interval(*value), spec))
-        lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def _check(output: Tensor, target: Tensor) -> None:
-    if output.shape != target.shape or output.ndim != 4:
-        shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"output and target must both be (N, 3, H, W), not {shapes}")
-    if not (output.is_floating_point() and target.is_floating_point()):
-        raise ValueError(f"images must be float in [0, 1], not {output.dtype} and {target.dtype}: divide by 255")
+    check_tensor(target, "the target", ("N", "C", "H", "W"))
+    check_tensor(output, "the output", target.shape)
+    for name, images in (("output", output), ("target", target)):
+        if images.numel() and images.detach().abs().max() > 8:  # noise overshoots [0, 1], but never by so much
+            raise ValueError(f"the {name} has values up to {images.max():g}: images are in [0, 1], divide by 255")
 
 
 def _eight_bit(images: Tensor) -> Tensor:

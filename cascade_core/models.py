@@ -1,20 +1,16 @@
 """The four networks of the paper (sections 3.2 and 3.3): generator, critic, deblurring-denoising network, cascade.
 
-Images are float32 ``(N, 3, H, W)`` in [0, 1]. The restoring networks clip their output to [0, 1] in ``eval`` mode
-only: a clipped pixel has no gradient, so while training they return what the last layer says.
+Images are float32 ``(N, 3, H, W)`` in [0, 1]. No network clips its output: a clipped pixel has no gradient, and what
+overshoots still tells the next network something. `conventions.to_pixels` clips when an output becomes a picture.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def check_images(images: Tensor, who: str, channels: int = 3) -> None:
-    """Raise ``ValueError`` unless ``images`` is ``(N, channels, H, W)``."""
-    if images.dim() != 4 or images.shape[1] != channels:
-        raise ValueError(f"{who} takes images of shape (N, {channels}, H, W), got {tuple(images.shape)}")
+from cascade_core.conventions import FILLS, check_tensor
 
 
 def initialize(network: nn.Module) -> None:
@@ -48,10 +44,6 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
-STARTS = ("color", "laplace", "laplace and mask")
-"""What a generator may find in the hole; `cascade_core.inputs` puts it there. The first is the paper's."""
-
-
 class InpaintingGenerator(nn.Module):
     """Encoder, seven residual blocks, decoder, with mirrored additive skips (section 3.2, figure 3).
 
@@ -62,7 +54,7 @@ class InpaintingGenerator(nn.Module):
     Args:
         widths: channels after each of the five convolutions.
         num_block: residual blocks at the bottleneck.
-        start: what it is trained to find in the hole, one of ``STARTS``; the paper's is a constant color. With
+        fill: what it is trained to find in the hole, one of ``FILLS``; the paper's is a constant color. With
             ``"laplace and mask"`` the mask is a fourth channel of the input; the outermost skip takes the colors alone.
 
     Shape:
@@ -76,15 +68,16 @@ class InpaintingGenerator(nn.Module):
     """
 
     def __init__(
-        self, widths: tuple[int, ...] = (64, 64, 128, 256, 512), num_block: int = 7, start: str = "color"
+        self, widths: tuple[int, ...] = (64, 64, 128, 256, 512), num_block: int = 7, fill: str = "color"
     ) -> None:
         super().__init__()
         if len(widths) != 5:
             raise ValueError(f"the generator has five convolutions, got {len(widths)} widths: {widths}")
-        if start not in STARTS:
-            raise ValueError(f"unknown start {start!r}; the starts are {', '.join(STARTS)}")
-        self.start = start
-        channels = (4 if start == "laplace and mask" else 3, *widths)
+        if fill not in FILLS:
+            raise ValueError(f"unknown fill {fill!r}; the fills are {', '.join(FILLS)}")
+        self.fill = fill
+        self.in_channels = 4 if fill == "laplace and mask" else 3
+        channels = (self.in_channels, *widths)
         self.encoder = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
@@ -107,12 +100,7 @@ class InpaintingGenerator(nn.Module):
         nn.init.zeros_(self.decoder[-1].weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        estimate = self.estimate(images)
-        return estimate if self.training else estimate.clamp(0, 1)
-
-    def estimate(self, images: Tensor) -> Tensor:
-        """The output before it is clipped to [0, 1]."""
-        check_images(images, "InpaintingGenerator", self.encoder[0][0].in_channels)
+        check_tensor(images, "the generator's images", ("N", self.in_channels, "H", "W"))
         height, width = images.shape[-2:]
         x = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
         mirrored = []
@@ -172,10 +160,7 @@ class Critic(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"this critic was made for images of shape (N, 3, {self.size}, {self.size}), got {tuple(images.shape)}"
-            )
+        check_tensor(images, "the critic's images", ("N", 3, self.size, self.size))
         maps = self.features(images)
         with torch.autocast(images.device.type, enabled=False):
             return self.score(maps.float()).flatten()
@@ -214,12 +199,7 @@ class DeblurDenoiseNet(nn.Module):
         nn.init.zeros_(first[0].bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        estimate = self.estimate(images)
-        return estimate if self.training else estimate.clamp(0, 1)
-
-    def estimate(self, images: Tensor) -> Tensor:
-        """The output before it is clipped to [0, 1]."""
-        check_images(images, "DeblurDenoiseNet")
+        check_tensor(images, "the deblurring-denoising network's images", ("N", 3, "H", "W"))
         x, maps = images, []
         for layer in self.encoder:  # 3 -> 96 -> 96 -> 96 -> 96 channels
             x = layer(x)
@@ -230,107 +210,40 @@ class DeblurDenoiseNet(nn.Module):
         return images - self.residual(x)  # y = x - M(x)
 
 
-class Restoration(NamedTuple):
-    """What the cascade returns: the generator's image and the final one, both ``(N, 3, H, W)``."""
+Image = TypeVar("Image")
 
-    inpainted: Tensor
-    restored: Tensor
+
+class Restoration(NamedTuple, Generic[Image]):
+    """What a cascade makes of a photo: the generator's image and the final one."""
+
+    inpainted: Image
+    restored: Image
 
 
 class Cascade(nn.Module):
     """The generator, and the deblurring-denoising network on its output (section 3.1, figure 2).
 
-    Nothing is clipped between the two, in either mode: noise that overshoots [0, 1] still tells the second network
-    something, and the second network meets in use what it met in training. Without a second network the generator's
-    image is the result: the arm "only GAN" of Table 2.
+    Args:
+        generator: fills the hole.
+        deblur_denoise: removes blur and noise. Without it the generator's image is the result, as in the row "only GAN"
+            of Table 2.
 
     Shape: ``(N, 3, H, W)`` to two images of that shape, named ``inpainted`` and ``restored``.
 
     Example:
-        >>> cascade = Cascade(InpaintingGenerator((8, 8, 8, 8, 8), 1), DeblurDenoiseNet(8)).eval()
+        >>> cascade = Cascade(InpaintingGenerator((8, 8, 8, 8, 8), 1), DeblurDenoiseNet(8))
         >>> result = cascade(torch.rand(1, 3, 64, 64))
         >>> result.inpainted.shape, result.restored.shape
         (torch.Size([1, 3, 64, 64]), torch.Size([1, 3, 64, 64]))
     """
 
-    def __init__(self, generator: InpaintingGenerator, refiner: DeblurDenoiseNet | None = None) -> None:
+    def __init__(self, generator: InpaintingGenerator, deblur_denoise: DeblurDenoiseNet | None = None) -> None:
         super().__init__()
         self.generator = generator
-        self.refiner = refiner
-        self.start = generator.start  # what its input finds in the hole
+        self.deblur_denoise = deblur_denoise
+        self.fill = generator.fill
 
-    def forward(self, images: Tensor) -> Restoration:
-        inpainted = self.generator.estimate(images)
-        restored = self.refiner.estimate(inpainted) if self.refiner else inpainted
-        if self.training:
-            return Restoration(inpainted, restored)
-        return Restoration(inpainted.clamp(0, 1), restored.clamp(0, 1))
-
-
-class Layer(NamedTuple):
-    """One row of a summary; ``size`` is the output's, without the batch; multiply-adds are for one image."""
-
-    name: str
-    kind: str
-    size: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-
-
-class Summary(NamedTuple):
-    """The layers of a network in the order in which they run, and their sums."""
-
-    layers: list[Layer]
-    parameters: int
-    multiply_adds: int
-
-    def __str__(self) -> str:
-        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
-        rows += [
-            (r.name, r.kind, " x ".join(map(str, r.size)), f"{r.parameters:,}", f"{r.multiply_adds:,}")
-            for r in (*self.layers, Layer("total", "", (), self.parameters, self.multiply_adds))
-        ]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        return "\n".join(
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
-            for a, b, c, d, e in rows
-        )
-
-
-def summary(network: nn.Module, height: int = 128, width: int = 128) -> Summary:
-    """Parameters, multiply-adds and output size of each layer with weights, for one image.
-
-    Args:
-        network: anything that takes ``(N, C, H, W)``; it is run once, on zeros, and left as it was.
-        height, width: the image's size in pixels.
-
-    Example:
-        >>> summary(DeblurDenoiseNet(), 128, 128).parameters
-        504099
-    """
-    layers: list[Layer] = []
-
-    def record(name: str, module: nn.Module):
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # a transposed convolution spreads each input value through its kernel; the others gather
-            places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-            work = module.weight.numel() * places[0, 0].numel() if module.weight.dim() == 4 else module.weight.numel()
-            if isinstance(module, nn.BatchNorm2d):
-                work = output[0].numel()  # a scale and a shift
-            count = sum(p.numel() for p in module.parameters())
-            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), count, work))
-
-        return hook
-
-    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
-    handles = [m.register_forward_hook(record(n, m)) for n, m in network.named_modules() if isinstance(m, kinds)]
-    training, parameter = network.training, next(network.parameters())
-    channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d))
-    try:
-        with torch.no_grad():  # eval: a look must not move batch norm's statistics
-            network.eval()(torch.zeros(1, channels, height, width, device=parameter.device, dtype=parameter.dtype))
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
-    return Summary(layers, sum(x.parameters for x in layers), sum(x.multiply_adds for x in layers))
+    def forward(self, images: Tensor) -> Restoration[Tensor]:
+        inpainted = self.generator(images)
+        restored = inpainted if self.deblur_denoise is None else self.deblur_denoise(inpainted)
+        return Restoration(inpainted, restored)

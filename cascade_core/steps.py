@@ -1,89 +1,161 @@
 """One step of each of the four training stages (section 3.4), and what they share. The chapters show these functions.
 
-A step takes the training under way (its networks and optimizers), batches of photos ``(N, 3, H, W)`` in [0, 1], and the
-random numbers of this step; it updates the networks and returns its losses by name.
+A step takes the training under way, batches of photos ``(N, 3, H, W)`` in [0, 1], and the random numbers of this step;
+it updates the networks and returns its losses by name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .degradations import center_hole, degrade, punch, rectangle_masks
-from .inputs import started
-from .losses import critic_loss, mse_loss
-from .profiles import Profile
-from .training import Training, frozen
+from cascade_core.degradations import apply_mask, center_hole, degrade, rectangle_masks
+from cascade_core.fills import generator_input
+from cascade_core.losses import critic_loss, mse_loss
 
 
-def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+class Settings(Protocol):
+    """What the steps ask of a profile's settings; `cascade_lab.training.profiles` says where each value is from."""
+
+    @property
+    def hole(self) -> int: ...  # side of the hole in px
+    @property
+    def hole_place(self) -> str: ...  # "center" as in the paper, or "anywhere"
+    @property
+    def hole_color(self) -> tuple[float, float, float]: ...
+    @property
+    def generator_fill(self) -> str: ...  # one of `conventions.FILLS`
+    @property
+    def critic_steps(self) -> int: ...  # for each step of the generator
+    @property
+    def critic_clip(self) -> float: ...
+    @property
+    def stage3_mix(self) -> Mapping[str, float]: ...  # shares of the levels of blur and noise
+    @property
+    def stage4_mix(self) -> Mapping[str, float]: ...
+
+
+class Training:
+    """A stage under way, as its step sees it.
+
+    Args:
+        settings: the profile's.
+        networks: what is trained and saved, by name.
+        modules: what a step calls, by name: the networks, what is made of them (the cascade), the loss.
+        optimizers: one for each module that is updated, by the module's name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Mapping[str, nn.Module],
+        modules: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+    ) -> None:
+        self.settings, self.networks = settings, dict(networks)
+        self.modules, self.optimizers = dict(modules), dict(optimizers)
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """One step of a module's optimizer down the loss's gradient."""
+        self.optimizers[name].zero_grad()
+        self.backward(loss)
+        self.optimizers[name].step()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """For what a step calls outside the modules; a training in mixed precision overrides it."""
+        return nullcontext()
+
+
+Losses = dict[str, Tensor]
+Step = Callable[[Training, Iterator[Tensor], torch.Generator], Losses]
+
+
+def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 1: the generator fills the hole, mean squared error (equation 1)."""
     photo = next(photos)
-    loss = mse_loss(t.modules["generator"](with_hole(photo, t.profile, rng)), photo)
+    loss = mse_loss(t.modules["generator"](with_hole(photo, t.settings, rng)), photo)
     t.update("generator", loss)
     return {"mse": loss}
 
 
-def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 2: the critic learns to tell filled photos from real ones, the generator to please it (equations 5, 7)."""
     generator, critic = t.modules["generator"], t.modules["critic"]
-    for _ in range(t.profile.critic_steps):
+    for _ in range(t.settings.critic_steps):
         photo = next(photos)
         with torch.no_grad():
-            filled = generator(with_hole(photo, t.profile, rng))
+            filled = generator(with_hole(photo, t.settings, rng))
         loss = critic_loss(critic(photo), critic(filled))
         t.update("critic", loss)
-        clip_weights(critic, t.profile.critic_clip)
-    gradient = torch.nn.utils.get_total_norm(p.grad for p in critic.parameters())
+        clip_weights(critic, t.settings.critic_clip)
+    gradient = nn.utils.get_total_norm([p.grad for p in critic.parameters() if p.grad is not None])
 
     photo = next(photos)
-    with frozen(t.networks["critic"]) as judge:
-        filled = generator(with_hole(photo, t.profile, rng))
-        with t.fabric.autocast():
-            total, parts = t.modules["loss"](filled, photo, judge(filled))
+    with frozen(t.networks["critic"]) as fixed_critic:
+        filled = generator(with_hole(photo, t.settings, rng))
+        with t.autocast():
+            total, parts = t.modules["loss"](filled, photo, fixed_critic(filled))
         t.update("generator", total)
     return {**parts, "distance": -loss, "critic_gradient": gradient}
 
 
-def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 3: the deblurring-denoising network alone, on blurred, noisy photos without a hole."""
     photo = next(photos)
-    damaged = degrade(photo, None, t.profile.stage3_mix, rng)
-    loss = mse_loss(t.modules["refiner"](damaged.images), photo)
-    t.update("refiner", loss)
+    degraded = degrade(photo, None, t.settings.stage3_mix, rng)
+    loss = mse_loss(t.modules["deblur_denoise"](degraded.images), photo)
+    t.update("deblur_denoise", loss)
     return {"mse": loss}
 
 
-def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 4: both networks as one, from the output's error back to the generator's input, nothing frozen."""
     photo = next(photos)
-    loss = mse_loss(t.modules["cascade"](damaged(photo, t.profile, rng)).restored, photo)
+    loss = mse_loss(t.modules["cascade"](with_all_faults(photo, t.settings, rng)).restored, photo)
     t.update("cascade", loss)
     return {"mse": loss}
 
 
-def with_hole(photo: Tensor, profile: Profile, rng: torch.Generator | None = None) -> Tensor:
-    """The photos with the profile's hole, and nothing else: what stages 1 and 2 see."""
-    masks = hole_in(photo, profile, rng)
-    return started(punch(photo, masks, profile.fill), masks, profile.generator_start)
+def with_hole(photo: Tensor, settings: Settings, rng: torch.Generator | None = None) -> Tensor:
+    """The photos with the settings' hole, and nothing else: the generator's input in stages 1 and 2."""
+    masks = hole_masks(photo, settings, rng)
+    return generator_input(apply_mask(photo, masks, settings.hole_color), masks, settings.generator_fill)
 
 
-def damaged(photo: Tensor, profile: Profile, rng: torch.Generator) -> Tensor:
-    """The photos with blur and noise of the profile's mix, then the hole: what stage 4 sees."""
-    masks = hole_in(photo, profile, rng)
-    return started(degrade(photo, masks, profile.stage4_mix, rng, profile.fill).images, masks, profile.generator_start)
+def with_all_faults(photo: Tensor, settings: Settings, rng: torch.Generator) -> Tensor:
+    """The photos with blur and noise of the settings' mix, then the hole: the generator's input in stage 4."""
+    masks = hole_masks(photo, settings, rng)
+    degraded = degrade(photo, masks, settings.stage4_mix, rng, settings.hole_color)
+    return generator_input(degraded.images, masks, settings.generator_fill)
 
 
-def hole_in(photo: Tensor, profile: Profile, rng: torch.Generator | None = None) -> Tensor:
-    """The profile's hole in the center of each photo, as masks on the photos' device.
+def hole_masks(photo: Tensor, settings: Settings, rng: torch.Generator | None = None) -> Tensor:
+    """The settings' hole in the center of each photo, as masks on the photos' device.
 
     With ``hole_place`` "anywhere" and random numbers, every other batch, by chance, gets a rectangle elsewhere instead:
     one for the whole batch, a quarter to a half of the photo wide and high, so its Laplace fill is factorized once.
     """
-    if rng is not None and profile.hole_place == "anywhere" and torch.rand((), generator=rng, device=rng.device) < 0.5:
-        masks = rectangle_masks(1, *photo.shape[-2:], rng, device=photo.device)
-        return masks.expand(len(photo), -1, -1, -1)
-    return center_hole(*photo[:, 0].shape, profile.hole, photo.device)
+    n, _, height, width = photo.shape
+    if rng is not None and settings.hole_place == "anywhere":
+        coin = torch.Generator().manual_seed(rng.initial_seed())  # the host's, so that no step waits for the device
+        if torch.rand((), generator=coin) < 0.5:
+            return rectangle_masks(1, height, width, rng, device=photo.device).expand(n, -1, -1, -1)
+    return center_hole(n, height, width, settings.hole, photo.device)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """The network without gradients of its own: they flow through it to what made its input."""
+    network.requires_grad_(False)
+    try:
+        yield network
+    finally:
+        network.requires_grad_(True)
 
 
 def clip_weights(network: nn.Module, limit: float) -> None:
@@ -98,20 +170,3 @@ def freeze_batch_norm(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-def reestimate_batch_norm(network: nn.Module, inputs: Iterator[Tensor]) -> None:
-    """Measure the running statistics of batch norm anew: the plain mean over the batches given."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [m.momentum for m in norms]
-    for module in norms:
-        module.reset_running_stats()
-        module.momentum = None  # a cumulative mean instead of a moving one
-    training_mode = network.training
-    network.train()
-    with torch.no_grad():
-        for batch in inputs:
-            network(batch)
-    network.train(training_mode)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum

@@ -16,7 +16,7 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from cascade_core.manifest import NAME, parse_manifest
+from cascade_lab.data.manifest import NAME, parse_manifest
 from data_scripts.download import DataError, fetch, run, unpack
 from data_scripts.verify import differences, few, is_whole, summary
 

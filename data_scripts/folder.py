@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cascade_core.manifest import NAME, SPLITS, write_manifest
+from cascade_lab.data.manifest import NAME, SPLITS, write_manifest
 from data_scripts.download import DataError, run
 from data_scripts.verify import few, list_photos, summary
 

@@ -21,8 +21,8 @@ import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cascade_core.manifest import NAME, parse_manifest, write_manifest
-from cascade_core.photos import read_photo
+from cascade_lab.data.manifest import NAME, parse_manifest, write_manifest
+from cascade_lab.data.photos import read_photo
 from data_scripts.download import DataError, Progress, file_digest, run
 from data_scripts.verify import is_whole, photo_files, summary
 

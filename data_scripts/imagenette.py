@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torchvision.datasets import Imagenette
 
-from cascade_core.manifest import NAME, parse_manifest, write_manifest
+from cascade_lab.data.manifest import NAME, parse_manifest, write_manifest
 from data_scripts.download import DataError, fetch, run, unpack
 from data_scripts.verify import is_whole, list_photos, summary
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cascade_core.manifest import NAME, parse_manifest
-from cascade_core.photos import read_photo
+from cascade_lab.data.manifest import NAME, parse_manifest
+from cascade_lab.data.photos import read_photo
 from data_scripts.download import DataError, Progress, file_digest
 
 

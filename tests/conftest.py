@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cascade_core import data
+from cascade_lab import data
 
 torch.set_num_threads(1)
 

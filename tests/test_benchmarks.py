@@ -12,7 +12,9 @@ from tiny import TINY
 
 from benchmarks import __main__ as bench
 from benchmarks import book, choices, degradations, metrics, restoring, rounds, training
-from cascade_core import data, evaluate, profiles
+from cascade_lab import data
+from cascade_lab.evaluation import evaluate
+from cascade_lab.training import profiles
 
 KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
 
@@ -146,7 +148,7 @@ class TestChoices:
         monkeypatch.setattr(choices, "CROPS", 16)
         photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
         untouched = choices.refined(evaluate.available()[0]["input"], held_out, profiles.read("cpu", {}))
-        found = choices.measure(3, {"refiner_width": 2}, photos, held_out, tmp_path)
+        found = choices.measure(3, {"deblur_denoise_width": 2}, photos, held_out, tmp_path)
         assert found["steps"] == 1
         assert found.keys() == {"changes", "steps", "seconds", *untouched}
         assert untouched["psnr, low"] > untouched["psnr, medium"] > untouched["psnr, high"] > 10

@@ -1,6 +1,6 @@
 """Settings of networks that train in a second, which several test files start from."""
 
-from cascade_core import stages
+from cascade_lab.training import stages
 
 TINY = {
     "size": 32,
@@ -9,7 +9,7 @@ TINY = {
     "generator_blocks": 1,
     "critic_widths": (4, 4, 4, 4, 4),
     "critic_hidden": 4,
-    "refiner_width": 4,
+    "deblur_denoise_width": 4,
     "stage3_patch": 24,
     "stage4_norm_steps": 2,
     "log_every": 2,

@@ -7,8 +7,8 @@ import re
 import pytest
 from torchvision.datasets import Imagenette
 
-from cascade_core.data import open_photos
-from cascade_core.manifest import parse_manifest
+from cascade_lab.data import open_photos
+from cascade_lab.data.manifest import parse_manifest
 from data_scripts import bsd300, folder, imagenet, imagenette
 from data_scripts.download import DataError
 

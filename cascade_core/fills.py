@@ -1,0 +1,138 @@
+"""What the generator finds in the hole: the paper's constant color, or the Laplace fill, which says more."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import SuperLU, splu
+from torch import Tensor
+
+from cascade_core.conventions import FILLS, check_tensor
+
+
+def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
+    """Put into the hole what a generator was trained to find there.
+
+    Args:
+        images: ``(N, 3, H, W)``, a color in the holes.
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
+        fill: ``"color"`` leaves the images as they are; ``"laplace"`` puts the Laplace fill into the holes;
+            ``"laplace and mask"`` also adds the masks as a fourth channel.
+
+    Returns:
+        ``(N, 3, H, W)``, or with the mask ``(N, 4, H, W)``.
+
+    Raises:
+        ValueError: the fill is unknown.
+
+    Example:
+        >>> generator_input(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8), "laplace and mask").shape
+        torch.Size([1, 4, 8, 8])
+    """
+    if fill not in FILLS:
+        raise ValueError(f"unknown fill {fill!r}; the fills are {', '.join(FILLS)}")
+    if fill == "color":
+        return images
+    filled = laplace(images, masks)
+    return filled if fill == "laplace" else torch.cat([filled, masks.to(filled)], dim=1)
+
+
+def laplace(images: Tensor, masks: Tensor) -> Tensor:
+    """Fill each hole with the exact solution of the discrete Laplace equation, channel by channel.
+
+    Inside the hole each pixel is the mean of its four neighbors; the known pixels are the boundary values. A pixel at
+    the photo's own border has only the neighbors that exist (a Neumann condition: no slope across the border), so the
+    hole may touch it. The fill has no parameter.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [0, 1].
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing; any shape of hole.
+
+    Returns:
+        ``(N, 3, H, W)``; known pixels as they were, the hole within their range.
+
+    Raises:
+        ValueError: as `hide` does.
+
+    Example:
+        >>> images = torch.linspace(0, 1, 5).expand(1, 3, 5, 5)
+        >>> masks = torch.zeros(1, 1, 5, 5)
+        >>> masks[..., 1:4, 1:4] = 1
+        >>> torch.allclose(laplace(images, masks), images)
+        True
+    """
+    known, missing = hide(images, masks)
+    channels, height, width = images.shape[1:]
+    pixels = known.detach().flatten(2).cpu().double().numpy()  # (N, 3, HW)
+    distinct, of_image = torch.unique(missing.flatten(1).cpu(), dim=0, return_inverse=True)
+    for index, hole in enumerate(distinct.numpy()):
+        if hole.any():
+            equations = _equations(hole.tobytes(), height, width)
+            chosen = np.flatnonzero(of_image.numpy() == index)
+            context = pixels[chosen][..., ~hole].reshape(-1, (~hole).sum())
+            solution = equations.factor.solve(-(equations.border @ context.T)).T
+            pixels[np.ix_(chosen, range(channels), np.flatnonzero(hole))] = solution.reshape(len(chosen), channels, -1)
+    return torch.where(missing, torch.from_numpy(pixels).view(images.shape).to(images), images)
+
+
+def hide(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Black out the hole, so that no method can read what lies under it.
+
+    Args:
+        images: ``(N, 3, H, W)``; what lies under the mask may be anything, NaN included.
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing, else 0.
+
+    Returns:
+        The images with zeros in the hole, and the masks as bool.
+
+    Raises:
+        ValueError: the shapes do not fit, a mask has values other than 0 and 1, or nothing is known.
+
+    Example:
+        >>> known, missing = hide(torch.ones(1, 3, 2, 2), torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]]))
+        >>> known[0, 0].tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
+    """
+    check_tensor(images, "images", ("N", 3, "H", "W"))
+    check_tensor(masks, "masks", (len(images), 1, *images.shape[2:]))
+    missing = masks == 1
+    if not (missing | (masks == 0)).all():
+        raise ValueError(f"masks must hold 1 (missing) and 0 (known) only, got {masks.min():g} to {masks.max():g}")
+    if missing.flatten(1).all(dim=1).any():
+        raise ValueError("a mask hides the whole image: at least one pixel must be known")
+    return torch.where(missing, 0, images), missing
+
+
+class _Equations(NamedTuple):
+    """Laplace's equation in one hole."""
+
+    factor: SuperLU  # of the matrix between the hole's pixels
+    border: sparse.csr_array  # what the known pixels contribute, (hole's pixels, known pixels)
+
+
+@lru_cache(maxsize=8)
+def _equations(hole: bytes, height: int, width: int) -> _Equations:
+    """They depend on the mask alone, so images that share it, in a batch or in a training, share them."""
+    missing: NDArray[np.bool_] = np.frombuffer(hole, bool)
+    rows = _laplacian(height, width)[missing]
+    # The matrix is symmetric and positive definite: an order made for such matrices, and no pivoting.
+    factor = splu(rows[:, missing].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    return _Equations(factor, rows[:, ~missing])
+
+
+def _laplacian(height: int, width: int) -> sparse.csr_array:
+    """Laplacian of a grid of pixels: ``(HW, HW)``, the number of neighbors less the sum over them."""
+
+    def line(length: int) -> sparse.dia_array:
+        degree = np.full(length, 2.0)
+        degree[0] -= 1
+        degree[-1] -= 1
+        side = -np.ones(length - 1)
+        return sparse.diags_array([side, degree, side], offsets=[-1, 0, 1])
+
+    return sparse.csr_array(
+        sparse.kron(sparse.eye_array(height), line(width)) + sparse.kron(line(height), sparse.eye_array(width))
+    )

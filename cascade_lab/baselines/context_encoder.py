@@ -1,0 +1,222 @@
+"""Context Encoder: a network that paints the center of a photo from what is around it, trained against a discriminator.
+
+Pathak et al., Context Encoders: feature learning by inpainting (2016), as their train.lua runs with the options of
+their README: overlapPred=4, wtl2=0.999, nBottleneck=4000. `cascade_lab.training.stages` trains it, on the
+same photos and for as many steps as stages 1 and 2 take together::
+
+    run = stages.train("context_encoder", profile, photos, "runs")
+    fill = context_encoder(run.networks["context_encoder"])
+    filled = fill(images, masks)
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cascade_core.degradations import HOLE_COLOR, apply_mask, center_hole
+from cascade_core.fills import hide
+from cascade_core.models import initialize
+from cascade_core.steps import Training, frozen
+from cascade_lab.baselines.interface import Inpainter
+
+# The fixed part of the recipe, all from train.lua; rate and bottleneck stand in the profiles.
+RECONSTRUCTION = 0.999  # weight of the squared error; the adversarial loss has the rest
+OVERLAP = 10.0  # how much more an error counts in the rim that the network sees
+RATE_RATIO = 10.0  # the network's learning rate over its discriminator's
+BETAS = (0.5, 0.999)
+
+
+class ContextEncoder(nn.Module):
+    """Five convolutions, a bottleneck that sees the whole photo, and a decoder for the center half of it.
+
+    A 128 px photo goes to 4 x 4 places; the bottleneck is one convolution over all of them, 4000 units in the
+    original. What it predicts is larger than the hole, by 4 px on each side for 56 px in 128: that rim is visible, and
+    is there for the seam. No convolution has a bias, as train.lua sets them to zero at each step.
+
+    Args:
+        size: side of the photos in pixels, a multiple of 32: it fixes the bottleneck's weights.
+        hole: side of the hole in the center, at most half of ``size``.
+        fill: the hole's color, (R, G, B) in [0, 1].
+        widths: channels after each of the five convolutions.
+        bottleneck: units between encoder and decoder.
+
+    Shape:
+        - input: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``.
+        - output: their centers, ``(N, 3, size/2, size/2)`` in (0, 1).
+
+    Raises:
+        ValueError: the hole is larger than what is predicted, or the size is no multiple of 32.
+
+    Example:
+        >>> network = ContextEncoder(64, 28, widths=(8, 8, 8, 8, 8), bottleneck=16)
+        >>> network(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        size: int = 128,
+        hole: int = 56,
+        fill: Sequence[float] = HOLE_COLOR,
+        widths: tuple[int, ...] = (64, 64, 128, 256, 512),
+        bottleneck: int = 4000,
+    ) -> None:
+        super().__init__()
+        if size % 32:
+            raise ValueError(
+                f"the Context Encoder halves its input five times: size must be a multiple of 32, got {size}"
+            )
+        if not 0 < hole <= size // 2:
+            raise ValueError(f"the Context Encoder predicts {size // 2} of {size} px: no hole of {hole} px fits in")
+        self.size, self.hole, self.fill = size, hole, tuple(fill)
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *widths[:-1]), widths, strict=True):  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
+            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
+            if before != 3:
+                layers.append(nn.BatchNorm2d(after))
+            layers.append(nn.LeakyReLU(0.2))
+        self.encoder = nn.Sequential(*layers)
+        self.bottleneck = nn.Sequential(
+            nn.Conv2d(widths[-1], bottleneck, size // 32, bias=False),  # 4 -> 1
+            nn.BatchNorm2d(bottleneck),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(bottleneck, widths[-1], size // 32, bias=False),  # 1 -> 4
+            nn.BatchNorm2d(widths[-1]),
+            nn.ReLU(),
+        )
+        layers = []
+        for before, after in zip(widths[:1:-1], widths[-2:0:-1], strict=True):  # 4 -> 8 -> 16 -> 32
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(after), nn.ReLU()]
+        layers.append(nn.ConvTranspose2d(widths[1], 3, 4, stride=2, padding=1, bias=False))  # 32 -> 64
+        self.decoder = nn.Sequential(*layers)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(
+                f"this Context Encoder was made for images of shape (N, 3, {self.size}, {self.size}), "
+                f"got {tuple(images.shape)}"
+            )
+        x = self.decoder(self.bottleneck(self.encoder(2 * images - 1)))  # it works in [-1, 1]
+        return (torch.tanh(x) + 1) / 2
+
+
+class Discriminator(nn.Module):
+    """Tells true centers from predicted ones; it sees nothing of the photo around them.
+
+    Shape: centers ``(N, 3, size/2, size/2)`` in [0, 1] to the logits ``(N,)`` of being true.
+    """
+
+    def __init__(self, size: int = 128, widths: tuple[int, ...] = (64, 64, 128, 256, 512)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *widths[1:-1]), widths[1:], strict=True):  # 64 -> 32 -> 16 -> 8 -> 4
+            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
+            if before != 3:
+                layers.append(nn.BatchNorm2d(after))
+            layers.append(nn.LeakyReLU(0.2))
+        layers.append(nn.Conv2d(widths[-1], 1, size // 32, bias=False))  # 4 -> 1
+        self.layers = nn.Sequential(*layers)
+        initialize(self)
+
+    def forward(self, centers: Tensor) -> Tensor:
+        return self.layers(2 * centers - 1).flatten()
+
+
+def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+    """One step of the discriminator, one of the network; the same kind of function as in `cascade_core.steps`."""
+    photo = next(photos)
+    hole = center_hole(*photo[:, 0].shape, t.settings.hole, photo.device)
+    target = center(photo)
+    predicted = t.modules["context_encoder"](apply_mask(photo, hole, t.settings.hole_color))
+
+    true_logits, false_logits = (t.modules["discriminator"](x) for x in (target, predicted.detach()))
+    loss = cross_entropy(true_logits, 1.0) + cross_entropy(false_logits, 0.0)
+    t.update("discriminator", loss)
+
+    reconstruction = overlap_loss(predicted, target, center(hole))
+    with frozen(t.networks["discriminator"]) as judge:
+        with t.autocast():
+            adversarial = cross_entropy(judge(predicted), 1.0)
+        t.update("context_encoder", RECONSTRUCTION * reconstruction + (1 - RECONSTRUCTION) * adversarial)
+    return {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": loss}
+
+
+def center(images: Tensor) -> Tensor:
+    """The center half, ``(N, C, S, S)`` to ``(N, C, S/2, S/2)``."""
+    rim = images.shape[-1] // 4
+    return images[..., rim:-rim, rim:-rim]
+
+
+def overlap_loss(predicted: Tensor, target: Tensor, holes: Tensor) -> Tensor:
+    """Mean squared error of the centers, tenfold where the photo is visible.
+
+    Args:
+        predicted, target: ``(N, 3, S, S)`` in [0, 1]; the error is taken in [-1, 1], which train.lua's weights go with.
+        holes: ``(N, 1, S, S)``, 1 where pixels are missing.
+    """
+    return (torch.where(holes == 1, 1.0, OVERLAP) * (2 * (predicted - target)).square()).mean()
+
+
+def cross_entropy(logits: Tensor, label: float) -> Tensor:
+    """Binary cross entropy of logits ``(N,)`` against one label for all, in 32 bits."""
+    return F.binary_cross_entropy_with_logits(logits.float(), torch.full(logits.shape, label, device=logits.device))
+
+
+def context_encoder_optimizers(networks: dict[str, nn.Module], rate: float) -> dict[str, torch.optim.Optimizer]:
+    """Adam for both; ``rate`` is the discriminator's, the network's is ten times as high."""
+    rates = {"context_encoder": RATE_RATIO * rate, "discriminator": rate}
+    return {name: torch.optim.Adam(networks[name].parameters(), rates[name], BETAS, fused=True) for name in rates}
+
+
+def check_context_encoder(profile) -> None:
+    """Raise ``ValueError`` for a profile that the network cannot be trained with."""
+    if profile.hole > profile.size // 2:
+        raise ValueError(
+            f"the Context Encoder predicts the center {profile.size // 2} px of {profile.size}: "
+            f"hole must be at most that, got {profile.hole}"
+        )
+    if profile.context_encoder_batch < 2:
+        raise ValueError(
+            "the Context Encoder has batch norm at one place an image: stage1_batch must be at least 2, got 1"
+        )
+
+
+def context_encoder(network: ContextEncoder) -> Inpainter:
+    """The inpainter of a trained network. It fills the hole that it was trained for, and no other.
+
+    Only the hole is taken from the prediction: the visible rim stays as it was and counts as known.
+
+    Args:
+        network: from ``stages.train("context_encoder", ...)`` or ``stages.load``; it is put into eval mode.
+
+    Returns:
+        A function of images (N, 3, size, size) in [0, 1] and masks (N, 1, size, size). It raises `ValueError` for
+        images of another size, and for any mask but the hole in the center.
+
+    Example:
+        >>> fill = context_encoder(ContextEncoder(32, 14, widths=(8, 8, 8, 8, 8), bottleneck=8))
+        >>> fill(torch.rand(2, 3, 32, 32), center_hole(2, 32, 32, 14)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    size, hole = network.size, network.hole
+    network.eval()
+
+    def fill(images: Tensor, masks: Tensor) -> Tensor:
+        known, missing = hide(images, masks)
+        expected = center_hole(1, size, size, hole, images.device) == 1
+        if missing.shape[2:] != expected.shape[2:] or not (missing == expected).all():
+            raise ValueError(
+                f"this Context Encoder was trained for a hole of {hole} px in the center of {size} px; "
+                f"got images of {tuple(images.shape)} with another hole: train one with that size and hole"
+            )
+        weight = next(network.parameters())
+        with torch.no_grad():
+            predicted = network(apply_mask(known, missing.to(known.dtype), network.fill).to(weight))
+        rim = size // 4
+        return torch.where(missing, F.pad(predicted.to(images), (rim, rim, rim, rim)), images)
+
+    return fill

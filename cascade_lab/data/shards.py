@@ -1,0 +1,174 @@
+"""Tar shards of photos, from a disk or an address, through webdataset: the way to train on ImageNet.
+
+`python -m data_scripts.imagenet` writes them from a local copy, about a thousand photos in random order each, and a
+manifest.json beside them; training reads shards in one piece each, which disks and networks like, and never seeks::
+
+    epoch  ->  its own order of the shards  ->  every world-th for a rank  ->  every W-th for a worker
+           ->  photos, mixed in a buffer of `BUFFER`  ->  batches; step k comes from worker k % W
+
+So each photo is seen once an epoch by one rank. The stream is determined by (seed, world, workers). A resumed run
+therefore sees the batches that it would have seen if it keeps both numbers; it reads its place in the current epoch
+anew, without decoding, which takes up to an epoch's reading (epochs before that are skipped by counting).
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import urllib.request
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from cascade_lab.data.manifest import NAME, parse_manifest, pick_split
+from cascade_lab.data.photos import hash_lines, random_square, read_photo
+
+BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, about 110 MB of ImageNet a worker
+IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
+
+
+class Shards:
+    """The shards of one split. `len` counts photos; `skipped` names those that were left out while writing."""
+
+    repeats = 1
+
+    def __init__(self, source: str, base: str, rows: list[dict], skipped: dict[str, str]):
+        self.source, self.rows, self.skipped = source, rows, skipped
+        self.names = [row["file"] for row in rows]
+        self.counts = [row["photos"] for row in rows]
+        self.urls = [base + name for name in self.names]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over a line `sha256  name` a shard, by the manifest."""
+        return hash_lines((row["sha256"], row["file"]) for row in self.rows)
+
+
+def open_shards(source: str, split: str) -> Shards:
+    """Opens shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
+
+    Args:
+        source: a folder, a pattern of tar files in it, or the address of either (https://...; webdataset then reads
+            through the program curl). manifest.json is read from the same place.
+        split: "train", "val" or "test", as in the manifest.
+
+    Raises:
+        ValueError: the manifest is missing or lists no such shard, or a file differs in size from it.
+        ImportError: webdataset is not installed.
+    """
+    try:
+        import braceexpand
+        import webdataset  # noqa: F401
+    except ImportError as error:
+        raise ImportError("tar shards need webdataset: pip install 'cascade-core[shards]'") from error
+    source = str(source)
+    base, _, pattern = source.rpartition("/") if source.endswith(".tar") else (source.rstrip("/"), "", "")
+    base = base + "/" if "://" in base else f"{Path(base or '.').resolve()}/"
+    try:
+        if "://" in base:
+            with urllib.request.urlopen(base + NAME, timeout=60) as reply:
+                text = reply.read().decode()
+        else:
+            text = Path(base, NAME).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
+        ) from error
+    manifest = parse_manifest(text, base + NAME)
+    rows = [row for row in manifest["files"] if row["file"].endswith(".tar")]
+    name = pick_split({row["split"] for row in rows}, split, source)
+    rows = [row for row in rows if row["split"] == name]
+    if pattern:
+        wanted = set(braceexpand.braceexpand(pattern))
+        missing = wanted - {row["file"] for row in rows}
+        if missing:
+            raise ValueError(f"{base}{NAME} lists no {min(missing)} ({len(missing)} missing) as {name}")
+        rows = [row for row in rows if row["file"] in wanted]
+    for row in rows if "://" not in base else ():
+        path = Path(base, row["file"])
+        if not path.is_file() or path.stat().st_size != row["size"]:
+            raise ValueError(f"{path} is missing or not {row['size']} bytes long: run data_scripts.imagenet again")
+    return Shards(source, base, rows, manifest["skipped"])
+
+
+class ShardSteps(IterableDataset):
+    """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
+
+    def __init__(self, shards: Shards, size, batch, seed, start, stop, scale, rank, world):
+        if len(shards.urls) < world:
+            raise ValueError(f"{len(shards.urls)} shards cannot be split over {world} ranks")
+        self.shards, self.size, self.batch, self.seed, self.scale = shards, size, batch, seed, scale
+        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+
+    def most_workers(self) -> int:
+        """Workers that have a shard each."""
+        return len(self.shards.urls) // self.world
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        worker = get_worker_info()
+        workers = worker.num_workers if worker else 1
+        slot = (self.start + (worker.id if worker else 0)) % workers  # the loader asks worker 0 first
+        before = self.batch * len(range(slot, self.start, workers))
+        samples = self._samples(slot, workers, before)
+        for _ in range(self.start + (slot - self.start) % workers, self.stop, workers):
+            yield self._crops([next(samples) for _ in range(self.batch)])
+
+    def _samples(self, slot: int, workers: int, skip: int) -> Iterator[tuple[int, str, bytes]]:
+        """(epoch, key, encoded photo) without end, from sample number `skip` of this slot."""
+        import webdataset
+
+        epoch = 0
+        while True:
+            order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.shards.urls))
+            mine = order[self.rank :: self.world][slot::workers]
+            total = sum(self.shards.counts[i] for i in mine)
+            if skip < total:
+                rng = random.Random(f"{self.seed} {epoch} {self.rank} {slot}")
+                mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
+                for number, (key, photo) in enumerate(mixed):
+                    if number >= skip:
+                        yield epoch, key, photo
+            skip = max(0, skip - total)
+            epoch += 1
+
+    def _read(self, shards) -> Iterator[tuple[str, bytes]]:
+        from webdataset.tariterators import tarfile_samples
+
+        for index in shards:
+            url, count = self.shards.urls[index], 0
+            try:
+                for sample in tarfile_samples(iter([{"url": url}])):
+                    photo = next((sample[kind] for kind in IMAGES if kind in sample), None)
+                    if photo is not None:
+                        count += 1
+                        yield sample["__key__"], photo
+            except GeneratorExit:
+                raise
+            except Exception as error:
+                raise ValueError(f"{url} breaks off after {count} photos ({error})") from error
+            if count != self.shards.counts[index]:
+                raise ValueError(f"{url} holds {count} photos, {self.shards.counts[index]} by its manifest")
+
+    def _crops(self, samples: list[tuple[int, str, bytes]]) -> torch.Tensor:
+        photos, draws = [], []
+        for epoch, key, encoded in samples:
+            draws.append((self.seed, 2, epoch, zlib.crc32(key.encode())))
+            try:
+                photos.append(read_photo(io.BytesIO(encoded)))
+            except ValueError as error:
+                warnings.warn(f"{key} in {self.shards.source}: {error}; another photo stands in", stacklevel=2)
+        if not photos:
+            raise ValueError(f"no photo of a whole batch of {self.shards.source} can be read")
+        crops = [
+            random_square(photos[j % len(photos)], self.size, self.scale, np.random.default_rng(draw))
+            for j, draw in enumerate(draws)
+        ]
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,35 @@
+"""Where a computation runs: the device, its precision, and random numbers made for it."""
+
+import logging
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision in every notebook
+
+
+def random_for(device: torch.device | str, *key: int) -> torch.Generator:
+    """A generator for one purpose: the same key gives the same numbers, another key independent ones."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+def fabric_for(precision: str = "auto", accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
+    """Lightning Fabric over the devices asked for, launched, in a profile's precision."""
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    precision = best_precision(precision, torch.device(accelerator))
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def best_precision(precision: str, device: torch.device) -> str:
+    """What ``"auto"`` comes to: bfloat16 where the hardware computes in it, else 32 bits."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+    return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"

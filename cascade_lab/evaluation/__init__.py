@@ -1,0 +1,1 @@
+"""Evaluation: methods, protocol, tables, and the ablation of Table 2."""

@@ -1,0 +1,102 @@
+"""What comes with the package, trained and measured: weights that restore a photo at once, and the recorded results.
+
+From the shell::
+
+    python -m cascade_lab.published runs/cpu-stage4-1a2b3c4d/weights.safetensors --out results/cascade.safetensors
+"""
+
+import argparse
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cascade_lab.training import checkpoints
+
+JUDGES = ("critic", "discriminator")  # networks in weights files that restore nothing
+NAMES = {"cascade": "cascade.safetensors", "cascade+": "cascade-plus.safetensors"}
+
+
+def folder() -> Path:
+    """Where the recorded results and the weights are: ``results`` of the checkout, or of the installed package."""
+    checkout = Path(__file__).parents[1] / "results"
+    return checkout if checkout.is_dir() else Path(str(importlib.resources.files("cascade_lab"))) / "results"
+
+
+def weights(name: str = "cascade") -> Path:
+    """The weights file of the paper's ``"cascade"``, or of ``"cascade+"``, which starts from the Laplace fill.
+
+    Raises:
+        ValueError: no such name, or the file is not there.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there are no weights {name!r}; there are {', '.join(NAMES)}")
+    path = folder() / NAMES[name]
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: train stage 4, or take a whole copy of the repository")
+    return path
+
+
+def available() -> list[Path]:
+    """The weights files of the package that are there."""
+    return [path for file in NAMES.values() if (path := folder() / file).is_file()]
+
+
+def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
+    """The records of the trainings behind some weights, by stage; from the weights file's header.
+
+    Raises:
+        ValueError: as `weights` does.
+    """
+
+    def chain(record: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        before = [chain(stage) for stage in record.get("before", [])]
+        return {stage: found for one in before for stage, found in one.items()} | {record["stage"]: record}
+
+    return dict(sorted(chain(checkpoints.read_about(weights(name))["training"]).items()))
+
+
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state with its large tensors in half precision; biases and batch norm's values stay as they are."""
+    return {key: value.half() if value.dim() > 1 else value for key, value in state.items()}
+
+
+def publish(trained: Path, out: Path) -> None:
+    """Write the restoring networks of a finished run in half precision, the run's record in the header.
+
+    Args:
+        trained: a run's ``weights.safetensors``; its ``record.json`` must lie beside it.
+        out: the file to write.
+
+    Raises:
+        ValueError: the run is not finished, or its weights do not bear half precision.
+    """
+    states, about = checkpoints.read_weights(trained), checkpoints.read_about(trained)
+    finished = checkpoints.finished(trained.parent)
+    if finished is None:
+        raise ValueError(f"{trained.parent} holds no finished run: train it to its end first")
+    kept = {name: halved(state) for name, state in states.items() if name not in JUDGES}
+    for name, state in kept.items():
+        if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
+            raise ValueError(f"{trained}: {name}.{bad[0]} is too large for half precision")
+    checkpoints.save_states(out, kept, {**about, "training": finished[1]})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m cascade_lab.published", description="Publish a finished run's weights in half precision."
+    )
+    parser.add_argument("weights", type=Path, help="a finished run's weights.safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    args = parser.parse_args(arguments)
+    try:
+        publish(args.weights, args.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

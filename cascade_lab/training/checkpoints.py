@@ -1,0 +1,195 @@
+"""What a training run saves, atomically, and what is refused when it is read again.
+
+A run's folder holds, while it trains, ``step-00000500/`` (weights and all else that resuming needs), and when it is
+done ``weights.safetensors``, ``losses.csv`` and, written last, ``record.json``. Everything is written under a temporary
+name and renamed when it is whole, so a killed run leaves the step before, never half a file.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+WEIGHTS, RESUME, LOSSES, RECORD = "weights.safetensors", "resume.pt", "losses.csv", "record.json"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary name beside ``path``, then rename it: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def try_writing(path: Path) -> None:
+    """Raise ``OSError`` where ``path`` cannot be written; leaves no file behind."""
+    trial = path.with_name(f".{path.name}.writable")
+    write_atomically(trial, lambda file: file.write_text(""))
+    trial.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
+    """One safetensors file: every network's state by ``name.parameter``, and ``about`` as JSON in its header."""
+    save_states(path, {name: network.state_dict() for name, network in networks.items()}, about)
+
+
+def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
+    """`save_weights`, from the networks' states."""
+    state = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, values in states.items()
+        for key, value in values.items()
+    }
+    write_atomically(path, lambda file: save_file(state, file, {"about": json.dumps(about)}))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open weights file, and what its header says; ValueError where it is not there, cut short, or another's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            yield file, {**about, "settings": renamed(about["settings"])}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} holds no whole weights of this package ({error}); make it again") from error
+
+
+RENAMED = {"fill": "hole_color", "generator_start": "generator_fill", "refiner_width": "deblur_denoise_width"}
+"""Settings in the headers of files that were written before they got their present names."""
+
+
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the header of a weights file says; the weights are not read. Raises as `read_weights`."""
+    with opened(path) as (_, about):
+        return about
+
+
+def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The states in a weights file by network.
+
+    Raises:
+        ValueError: the file is not there, cut short, or no weights of this package.
+    """
+    with opened(path) as (file, _):
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, parameter = key.partition(".")
+        name = "deblur_denoise" if name == "refiner" else name  # of files from before the network got its name
+        states.setdefault(name, {})[parameter] = value
+    return states
+
+
+def save_step(folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], resume: dict) -> None:
+    """Save one step of a run; the steps before it are removed once it is whole. ``resume["step"]`` is its number."""
+    whole = folder / f"step-{resume['step']:08d}"
+    partial = folder / f".{whole.name}.{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_weights(partial / WEIGHTS, networks, about)
+    write_atomically(partial / RESUME, lambda file: torch.save(resume, file))
+    shutil.rmtree(whole, ignore_errors=True)
+    os.replace(partial, whole)
+    for old in saved_steps(folder)[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def saved_steps(folder: Path) -> list[Path]:
+    """The whole steps in a run's folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def load_step(path: Path, networks: Mapping[str, nn.Module]) -> dict:
+    """Put a saved step's weights into the networks; returns what else resuming needs.
+
+    Raises:
+        ValueError: the step cannot be read; the message names it and how to go on.
+    """
+    try:
+        load_into(networks, path / WEIGHTS)
+        return torch.load(path / RESUME, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = str(error).split(". ")[0]
+        raise ValueError(f"{path} cannot be resumed from ({reason}); remove it to start this stage again") from error
+
+
+def load_into(networks: Mapping[str, nn.Module], path: Path) -> None:
+    """Put the weights of a file into the networks of the same names.
+
+    Raises:
+        ValueError: a network is missing in the file, or has another shape there.
+    """
+    states = read_weights(path)
+    for name, network in networks.items():
+        if name not in states:
+            raise ValueError(f"{path} holds {', '.join(states)}, but no {name}")
+        try:
+            network.load_state_dict(states[name])
+        except RuntimeError as error:
+            raise ValueError(f"the {name} in {path} has another architecture: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finish(
+    folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], history: list, record: dict
+) -> None:
+    """Write a run's results, the record last; its presence says that the run is done. Removes the saved steps."""
+    save_weights(folder / WEIGHTS, networks, about)
+
+    def write_losses(file: Path) -> None:
+        with open(file, "w", newline="") as text:
+            writer = csv.DictWriter(text, fieldnames=list(history[0]))
+            writer.writeheader()
+            writer.writerows(history)
+
+    write_atomically(folder / LOSSES, write_losses)
+    record = {**record, "losses": history[-1], "weights_sha256": sha256(folder / WEIGHTS)}
+    write_atomically(folder / RECORD, lambda file: file.write_text(json.dumps(record, indent=1)))
+    for step in saved_steps(folder):
+        shutil.rmtree(step, ignore_errors=True)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What made a finished run."""
+    return json.loads((folder / RECORD).read_text())
+
+
+def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
+    """The loss history and the record of a finished run; ``None`` if it is not finished.
+
+    Raises:
+        ValueError: the weights are not those of the record.
+    """
+    if not (folder / RECORD).is_file():
+        return None
+    record = read_record(folder)
+    if not (folder / WEIGHTS).is_file() or sha256(folder / WEIGHTS) != record["weights_sha256"]:
+        raise ValueError(
+            f"{folder / WEIGHTS} is not the file that {RECORD} tells of; remove {folder} to train it again"
+        )
+    with open(folder / LOSSES, newline="") as text:
+        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text)]
+    return history, record

@@ -1,0 +1,127 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import vgg16
+
+from cascade_core.degradations import apply_mask, center_hole
+from cascade_core.losses import GeneratorLoss, PerceptualLoss, adversarial_loss, critic_loss, mse_loss
+from cascade_core.models import Critic
+
+
+@pytest.fixture(scope="module")
+def perceptual():
+    return PerceptualLoss("random")
+
+
+class TestMse:
+    def test_equation_1_by_hand(self):
+        output = torch.tensor([0.0, 0.5, 1.0, 0.25, 0.0, 0.0]).view(1, 3, 1, 2)
+        target = torch.tensor([1.0, 0.5, 0.0, 0.75, 0.0, 0.5]).view(1, 3, 1, 2)
+        assert mse_loss(output, target).item() == pytest.approx((1 + 0 + 1 + 0.25 + 0 + 0.25) / 6)
+
+    def test_refuses_to_broadcast(self):
+        with pytest.raises(ValueError, match=r"\(1, 3, 8, 8\), got \(2, 3, 8, 8\)"):
+            mse_loss(torch.rand(2, 3, 8, 8), torch.rand(1, 3, 8, 8))
+
+
+class TestPerceptual:
+    def test_equations_2_and_3_by_hand(self, perceptual, photos):
+        output, target = photos[:2], photos[2:]
+        # torchvision's own VGG-16, cut before each of the first four pooling layers
+        whole = vgg16(weights=None).eval()
+        whole.features[:23].load_state_dict(perceptual.features.state_dict())
+        mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+        std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        pools = [i for i, m in enumerate(whole.features) if isinstance(m, nn.MaxPool2d)]
+        total = 0.0
+        for pool, (width, side) in zip(pools[:4], [(64, 64), (128, 32), (256, 16), (512, 8)], strict=True):
+            a, b = (whole.features[:pool]((x - mean) / std) for x in (output, target))
+            assert a.shape[1:] == (width, side, side)
+            total += ((a - b) ** 2).sum() / (side * side * width) / len(output)
+        torch.testing.assert_close(perceptual(output, target), total / 4)
+
+    def test_zero_for_equal_and_gradient_for_the_output_only(self, perceptual, photos):
+        assert perceptual(photos, photos) == 0
+        output, target = photos.clone().requires_grad_(), photos.flip(0).requires_grad_()
+        perceptual(output, target).backward()
+        assert output.grad.abs().sum() > 0
+        assert target.grad is None
+        assert not any(p.requires_grad for p in perceptual.parameters())
+
+    def test_one_seed_one_network(self, perceptual):
+        state = torch.random.get_rng_state()
+        again, other = PerceptualLoss("random"), PerceptualLoss("random", seed=1)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert torch.equal(again.features[0].weight, perceptual.features[0].weight)
+        assert not torch.equal(other.features[0].weight, perceptual.features[0].weight)
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+    def test_weights_from_a_path(self, suffix, tmp_path, perceptual):
+        state = {f"features.{k}": v + 1 for k, v in perceptual.features.state_dict().items()}
+        state["classifier.0.weight"] = torch.zeros(1)
+        path = tmp_path / f"vgg{suffix}"
+        save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+        loaded = PerceptualLoss(str(path))
+        torch.testing.assert_close(loaded.features[0].weight, perceptual.features[0].weight + 1)
+        assert loaded.weights == str(path)
+
+    def test_no_silent_substitute(self, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise OSError("no network")
+
+        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+        with pytest.raises(
+            RuntimeError, match=r'imagenet cannot be had \(no network\); choose .*"random", or the path'
+        ):
+            PerceptualLoss("imagenet")
+        with pytest.raises(RuntimeError, match="no such file: nowhere.pth"):
+            PerceptualLoss("nowhere.pth")
+        torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+        with pytest.raises(RuntimeError, match="no state dict of torchvision's VGG-16"):
+            PerceptualLoss(str(tmp_path / "other.pth"))
+
+
+class TestWasserstein:
+    def test_equations_5_and_6_by_hand(self):
+        real, fake = torch.tensor([2.0, 4.0]), torch.tensor([-1.0, 0.0])
+        assert critic_loss(real, fake).item() == pytest.approx(-0.5 - 3.0)
+        assert adversarial_loss(fake).item() == pytest.approx(0.5)
+
+    def test_signs_against_each_other(self, photos):
+        """A critic trained for some steps scores real images higher; a generator step then raises its own score."""
+        torch.manual_seed(0)
+        filled = apply_mask(photos, center_hole(4, 64, 64), (0.5, 0.5, 0.5))
+        critic = Critic(64, (8, 8, 8, 8, 8), 16)
+        optimizer = torch.optim.RMSprop(critic.parameters(), 5e-4)
+        for _ in range(10):
+            optimizer.zero_grad()
+            critic_loss(critic(photos), critic(filled)).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for parameter in critic.parameters():
+                    parameter.clamp_(-0.05, 0.05)
+        assert critic(photos).mean() > critic(filled).mean()
+
+        image = filled.clone().requires_grad_()  # the simplest generator: the image itself
+        before = critic(image)
+        adversarial_loss(before).backward()
+        after = critic(image.detach() - 0.01 * image.grad / image.grad.abs().max())
+        assert after.mean() > before.mean()
+
+
+class TestGeneratorLoss:
+    def test_equation_7_by_hand(self, perceptual, photos):
+        output, target, scores = photos, photos.flip(0), torch.tensor([1.0, 2.0, 3.0, 4.0])
+        total, parts = GeneratorLoss(0.5, 0.25, 0.125, perceptual)(output, target, scores)
+        assert parts["adversarial"].item() == -2.5
+        torch.testing.assert_close(parts["mse"], ((output - target) ** 2).mean())
+        torch.testing.assert_close(parts["perceptual"], perceptual(output, target))
+        torch.testing.assert_close(total, 0.5 * parts["mse"] + 0.25 * parts["perceptual"] - 0.125 * 2.5)
+
+    def test_without_the_perceptual_part(self, photos):
+        total, parts = GeneratorLoss(1.0, 0.0, 0.0, None)(photos, photos.flip(0), torch.zeros(4))
+        assert "perceptual" not in parts
+        torch.testing.assert_close(total, parts["mse"])
+        with pytest.raises(ValueError, match="needs a PerceptualLoss"):
+            GeneratorLoss(1.0, 0.1, 0.0, None)

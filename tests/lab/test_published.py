@@ -1,0 +1,86 @@
+"""The weights and results that come with the package: they are whole, small, and give the recorded numbers again."""
+
+import pytest
+import torch
+
+from cascade_lab import published
+from cascade_lab.data import crop_names, open_photos, test_crops
+from cascade_lab.evaluation import evaluate
+from cascade_lab.evaluation.evaluate import Protocol
+from cascade_lab.training import checkpoints, profiles, stages
+
+SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "critic_widths": (2, 2, 2, 2, 2)}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A finished run's weights: a small generator and its critic."""
+    settings = stages.sizes(profiles.read("smoke", SMALL))
+    networks = {name: stages.build(name, settings) for name in ("generator", "critic")}
+    about = {"stage": 2, "profile": "smoke", "settings": settings}
+    checkpoints.finish(tmp_path / "run", networks, about, [{"step": 1.0, "mse": 0.5}], {"stage": 2, "seed": 7})
+    return tmp_path / "run" / checkpoints.WEIGHTS
+
+
+class TestPublish:
+    def test_halves_the_weights_and_keeps_what_they_do(self, finished, tmp_path):
+        out = tmp_path / "small.safetensors"
+        published.main([str(finished), "--out", str(out)])
+        states, about = checkpoints.read_weights(out), checkpoints.read_about(out)
+        assert list(states) == ["generator"]  # the critic restores nothing
+        assert about["training"]["seed"] == 7
+        kinds = {value.dtype for value in states["generator"].values() if value.dim() > 1}
+        assert kinds == {torch.float16}
+        image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        before, after = (stages.load(path)["generator"](image) for path in (finished, out))
+        assert 0 < (before - after).abs().max() < 2e-3 or torch.equal(before, after)
+
+    def test_refuses_a_run_that_is_not_finished(self, finished, tmp_path):
+        (finished.parent / checkpoints.RECORD).unlink()
+        with pytest.raises(SystemExit):
+            published.main([str(finished), "--out", str(tmp_path / "x.safetensors")])
+        assert not (tmp_path / "x.safetensors").exists()
+
+    def test_refuses_weights_beyond_half_precision(self, finished, tmp_path):
+        networks = stages.load(finished)
+        with torch.no_grad():
+            next(networks["generator"].parameters()).fill_(1e6)
+        about = checkpoints.read_about(finished)
+        checkpoints.finish(finished.parent, networks, about, [{"step": 1.0}], {})
+        with pytest.raises(ValueError, match=r"generator\.encoder\.0\.0\.weight is too large"):
+            published.publish(finished, tmp_path / "x.safetensors")
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="cascade, cascade\\+"):
+        published.weights("best")
+
+
+@pytest.mark.parametrize("name", published.NAMES)
+def test_weights_tell_what_trained_them(name):
+    about = checkpoints.read_about(published.weights(name))
+    record = about["training"]
+    assert about["stage"] == record["stage"] == 4
+    assert {"seed", "photos", "versions", "device", "commit", "seconds"} <= set(record)
+    assert sorted(before["stage"] for before in record["before"]) == [2, 3]
+    assert {before["stage"]: before for before in record["before"]}[2]["perceptual_weights"] == "random"
+
+
+def test_all_weights_are_small():
+    assert sum(path.stat().st_size for path in published.folder().glob("*.safetensors")) < 16e6
+
+
+def test_the_recorded_numbers_come_out_again():
+    """On the photos that everybody has, some of the recorded images, to 0.01 dB."""
+    recorded = evaluate.read(published.folder() / "evaluation-scikit-image-grid.json")
+    protocol = Protocol(**recorded["protocol"])
+    photos = open_photos(None, "test")
+    assert recorded["images"] == crop_names(photos, protocol.size, protocol.mode)
+    some = [0, 5, 12]
+    crops = test_crops(photos, protocol.size, protocol.mode)
+    methods = evaluate.of_weights(*(published.weights(name) for name in published.NAMES))
+    assert {"cascade", "cascade+"} <= set(methods) <= set(recorded["methods"])
+    for name, found in evaluate.evaluate(methods, crops, protocol).items():
+        for metric in ("psnr_hole", "psnr_context"):
+            wanted = torch.tensor(recorded["methods"][name]["values"][metric], dtype=torch.float64)[some]
+            torch.testing.assert_close(found["values"][metric][some], wanted, rtol=0, atol=0.01)

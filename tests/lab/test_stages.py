@@ -1,0 +1,309 @@
+"""The four stages, really trained, in sizes that take seconds."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny import TINY
+from torch.optim.swa_utils import update_bn
+
+from cascade_core import steps
+from cascade_core.degradations import degrade
+from cascade_core.losses import mse_loss
+from cascade_lab import data, devices
+from cascade_lab.training import checkpoints, loop, profiles, stages
+from cascade_lab.training.stages import TrainingError
+
+SMALL = TINY | {
+    "generator_widths": (8, 8, 8, 8, 8),
+    "critic_widths": (4, 4, 8, 8, 8),
+    "critic_hidden": 8,
+    "deblur_denoise_width": 8,
+    "stage4_norm_steps": 3,
+    **{f"stage{number}_steps": 24 for number in stages.STAGES},
+    **{f"stage{number}_batch": 4 for number in stages.STAGES},
+}
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    return data.open_photos(None, "train")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return profiles.read("smoke", SMALL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny, wheel):
+    """All four stages, trained without a break: (folder, stage -> run)."""
+    out = tmp_path_factory.mktemp("runs")
+    stages.train(4, tiny, wheel, out)
+    return out, {stage: stages.train(stage, tiny, wheel, out) for stage in stages.STAGES}
+
+
+def command(out, *more: str) -> list[str]:
+    changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
+    return [
+        sys.executable,
+        "-m",
+        "cascade_lab.training.stages",
+        "4",
+        "--accelerator",
+        "cpu",
+        "--out",
+        str(out),
+        *changes,
+        *more,
+    ]
+
+
+def one_thread() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+class TestRun:
+    def test_four_folders_with_a_record(self, runs):
+        out, by_stage = runs
+        assert len(list(out.iterdir())) == 4
+        for stage, run in by_stage.items():
+            assert sorted(p.name for p in run.folder.iterdir()) == ["losses.csv", "record.json", "weights.safetensors"]
+            assert set(run.networks) == set(stages.STAGES[stage].networks)
+            assert not any(network.training for network in run.networks.values())
+            assert [point["step"] for point in run.history] == list(range(2, 25, 2))
+            record = run.record
+            assert (record["stage"], record["steps"]) == (stage, 24)
+            assert record["photos"]["count"] == 7
+            assert record["versions"]["torch"] == torch.__version__
+            assert {"seed", "seconds", "device", "precision", "commit", "settings", "losses"} <= set(record)
+        assert by_stage[2].record["perceptual_weights"] == "random"
+
+    @pytest.mark.parametrize(("stage", "name"), [(1, "generator"), (3, "deblur_denoise")])
+    def test_learns(self, stage, name, tiny, wheel, photos, tmp_path):
+        """On photos that it never saw, a network of some hundred steps is better than doing nothing."""
+        longer = profiles.read("smoke", {**SMALL, f"stage{stage}_steps": 150, f"stage{stage}_batch": 8})
+        network = stages.train(stage, longer, wheel, tmp_path).networks[name]
+        small = photos[..., 16:48, 16:48]
+        rng = devices.random_for("cpu", 0)
+        spoiled = steps.with_hole(small, tiny) if stage == 1 else degrade(small, None, {"high": 1.0}, rng).images
+        with torch.no_grad():
+            assert mse_loss(network(spoiled), small) < 0.9 * mse_loss(spoiled, small)
+
+    def test_each_stage_starts_from_the_one_before(self, runs, tiny, wheel, tmp_path):
+        """Stage 2 without a single step's change would be stage 1: a tiny rate leaves its generator next to it."""
+        _, by_stage = runs
+        still = profiles.read("smoke", {**SMALL, "stage2_steps": 1, "stage2_rate": 1e-12})
+        run = stages.train(2, still, wheel, runs[0])
+        for name, value in by_stage[1].networks["generator"].named_parameters():
+            other = run.networks["generator"].get_parameter(name)
+            torch.testing.assert_close(other, value, rtol=0, atol=1e-9)
+
+    def test_a_run_that_pauses_at_every_point_ends_in_the_same_bits(self, runs, tiny, wheel, tmp_path):
+        """In slices with no time at all, each makes the steps to the next point of the loss curves and saves them."""
+        for pauses in range(1, 12):
+            with pytest.raises(stages.Paused, match=f"paused at step {2 * pauses} of 24"):
+                stages.train(1, tiny, wheel, tmp_path, until=0.0)
+        run, whole = stages.train(1, tiny, wheel, tmp_path, until=0.0), runs[1][1]
+        assert (run.folder / "weights.safetensors").read_bytes() == (whole.folder / "weights.safetensors").read_bytes()
+        assert run.history == runs[1][1].history
+
+    def test_the_record_holds_those_of_the_stages_before(self, runs):
+        record = runs[1][4].record
+        assert [before["stage"] for before in record["before"]] == [2, 3]
+        assert record["before"][0]["before"][0]["weights_sha256"] == runs[1][1].record["weights_sha256"]
+
+    def test_loads_what_is_finished(self, runs, tiny, wheel, monkeypatch):
+        out, by_stage = runs
+        monkeypatch.setattr(loop, "run", None)  # would fail if anything were trained
+        again = stages.train(4, tiny, wheel, out)
+        assert again.record == by_stage[4].record
+        weight = "generator.encoder.0.0.weight"
+        assert torch.equal(
+            again.networks["generator"].get_parameter(weight.partition(".")[2]),
+            by_stage[4].networks["generator"].get_parameter(weight.partition(".")[2]),
+        )
+
+    def test_folders_follow_what_decides_the_outcome(self, tiny, wheel, tmp_path):
+        def folders(profile, seed=0):
+            return [stages.folder_of(stage, profile, wheel, tmp_path, seed).name for stage in stages.STAGES]
+
+        same = profiles.read("smoke", {**SMALL, "log_every": 4})
+        fourth = profiles.read("smoke", {**SMALL, "stage4_batch_norm": "plain"})
+        first = profiles.read("smoke", {**SMALL, "stage1_rate": 1e-5})
+        base = folders(tiny)
+        assert folders(same) == base
+        assert [a == b for a, b in zip(folders(fourth), base, strict=True)] == [True, True, True, False]
+        assert [a == b for a, b in zip(folders(first), base, strict=True)] == [False, False, True, False]
+        assert not set(folders(tiny, seed=1)) & set(base)
+
+
+class TestKilled:
+    def test_a_run_killed_in_every_stage_ends_in_the_same_bits(self, runs, tmp_path):
+        out, by_stage = runs
+        for stage in stages.STAGES:
+            process = subprocess.Popen(command(tmp_path), env=one_thread(), stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            while not list(tmp_path.glob(f"*-stage{stage}-*/step-*")):
+                assert process.poll() is None, f"stage {stage} ended before it could be killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not list(tmp_path.glob(f"*-stage{stage}-*/record.json")), "killed too late to tell anything"
+        subprocess.run(command(tmp_path), env=one_thread(), check=True, stdout=subprocess.DEVNULL)
+        for run in by_stage.values():
+            resumed = tmp_path / run.folder.name
+            for name in ("weights.safetensors", "losses.csv"):
+                assert (resumed / name).read_bytes() == (run.folder / name).read_bytes(), f"{run.folder.name}/{name}"
+
+    def test_another_seed_gives_other_weights(self, runs, tiny, wheel, tmp_path):
+        other = stages.train(1, tiny, wheel, tmp_path, seed=1)
+        assert other.record["weights_sha256"] != runs[1][1].record["weights_sha256"]
+
+
+class TestStage2:
+    def test_the_critic_is_alive(self, runs):
+        for point in runs[1][2].history:
+            assert point["critic_gradient"] > 1e-4
+            assert 0 < abs(point["distance"]) < 10
+
+    def test_weights_are_clipped(self, runs, tiny):
+        critic = runs[1][2].networks["critic"]
+        assert max(p.abs().max().item() for p in critic.parameters()) <= tiny.critic_clip + 1e-8
+
+    def test_a_dead_critic_stops_the_run(self, tiny, wheel, tmp_path):
+        dead = profiles.read("smoke", {**SMALL, "critic_clip": 1e-9})
+        with pytest.raises(TrainingError, match="stage 2: generator and critic, step 2: the critic is dead"):
+            stages.train(2, dead, wheel, tmp_path)
+
+    def test_perceptual_weights_are_looked_for_before_stage_1(self, wheel, tmp_path):
+        absent = profiles.read("smoke", {**SMALL, "perceptual_weights": "nowhere.pth"})
+        with pytest.raises(RuntimeError, match='no such file: nowhere.pth.*"random"'):
+            stages.train(2, absent, wheel, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+class TestStage4:
+    def test_nothing_is_frozen(self, runs, tiny, wheel):
+        """The generator's weights move, and the gradients that reach them are finite."""
+        networks = {name: stages.build(name, stages.sizes(tiny)) for name in ("generator", "deblur_denoise")}
+        for name, run in (("generator", runs[1][2]), ("deblur_denoise", runs[1][3])):
+            networks[name].load_state_dict(run.networks[name].state_dict())
+        before = {name: value.clone() for name, value in networks["generator"].named_parameters()}
+        fabric = devices.fabric_for(tiny.precision, "cpu")
+        t = stages.prepare(stages.STAGES[4], tiny, fabric, networks)
+        photos = data.training_batches(wheel, 32, 4, 0, 0, 2)
+        for step in range(2):
+            steps.step_4(t, photos, devices.random_for("cpu", step))
+        for name, value in networks["generator"].named_parameters():
+            assert value.grad.isfinite().all(), name
+            assert value.grad.abs().max() > 0, name
+            assert not torch.equal(value, before[name]), name
+
+    def test_starts_from_scratch_without_the_other_stages(self, wheel, tmp_path):
+        scratch = profiles.read("smoke", {**SMALL, "stage4_start": "scratch", "stage4_steps": 2})
+        stages.train(4, scratch, wheel, tmp_path)
+        assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["stage4"]
+
+    def test_trains_the_generator_alone(self, wheel, tiny, runs):
+        alone = profiles.read("smoke", {**SMALL, "stage4_networks": "generator", "stage4_steps": 2})
+        assert stages.needed(4, alone) == [1, 2, 4]
+        run = stages.train(4, alone, wheel, runs[0])
+        assert set(run.networks) == {"generator"}
+
+    @pytest.mark.parametrize("rule", ["reestimate", "freeze", "plain"])
+    def test_batch_norm(self, rule, runs, wheel):
+        """Measured anew, the statistics are those of the cascade's own inputs; plain, they lag behind."""
+        out, by_stage = runs
+        profile = profiles.read("smoke", {**SMALL, "stage4_batch_norm": rule, "stage4_steps": 3})
+        run = stages.train(4, profile, wheel, out)
+        counted = {
+            int(v) for k, v in run.networks["deblur_denoise"].state_dict().items() if k.endswith("num_batches_tracked")
+        }
+        # measured on 3 batches; or 24 in stage 3 and 3 here
+        assert counted == {"reestimate": {3}, "freeze": {3}, "plain": {27}}[rule]
+
+    def test_statistics_are_the_plain_mean(self):
+        norm = torch.nn.BatchNorm2d(2)
+        batches = [torch.randn(8, 2, 4, 4) + i for i in range(4)]
+        update_bn(iter(batches), norm)
+        torch.testing.assert_close(norm.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
+        assert norm.momentum == 0.1
+
+
+class TestStops:
+    def test_not_a_number(self, wheel, tmp_path):
+        wild = profiles.read("smoke", {**SMALL, "stage1_rate": 1e30})
+        with pytest.raises(TrainingError, match=r"stage 1: generator, MSE, step \d+: mse not finite"):
+            stages.train(1, wild, wheel, tmp_path)
+
+    def test_too_few_photos_are_told_before_the_first_step(self, tmp_path, wheel):
+        (tmp_path / "photos").mkdir()
+        wheel[0].resize((40, 40)).save(tmp_path / "photos" / "one.png")
+        few = data.open_photos(tmp_path / "photos")
+        with pytest.raises(ValueError, match="1 usable photos .* but a step takes 4"):
+            stages.train(4, profiles.read("smoke", SMALL), few, tmp_path / "runs")
+        assert not list((tmp_path / "runs").iterdir())
+
+    def test_an_output_folder_that_cannot_be_written(self, tiny, wheel, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ValueError, match="nothing can be written to the output folder .*file"):
+            stages.train(1, tiny, wheel, tmp_path / "file")
+
+    def test_an_unknown_stage(self, tiny, wheel, tmp_path):
+        with pytest.raises(ValueError, match="unknown stage 5; the stages are 1, 2, 3, 4"):
+            stages.train(5, tiny, wheel, tmp_path)
+
+
+class TestCommand:
+    def test_two_processes_train_one_cascade(self, tmp_path):
+        more = ("--devices", "2", "--set", "stage1_steps=2", "--set", "stage2_steps=2", "--set", "stage3_steps=2")
+        result = subprocess.run(
+            command(tmp_path, *more, "--set", "stage4_steps=4"), env=one_thread(), capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        assert len(list(tmp_path.glob("*/record.json"))) == 4
+        assert result.stdout.count("stage 4: cascade: ") == 1  # one of the two speaks
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["1", "--profile", "smal"], "unknown profile 'smal'; the profiles are smoke, cpu, gpu, paper"),
+            (["1", "--data", "nowhere"], "nowhere"),
+            (["1", "--set", "stage1_steps"], "--set takes NAME=VALUE, got 'stage1_steps'"),
+        ],
+    )
+    def test_errors_are_one_line(self, arguments, message, capsys):
+        with pytest.raises(SystemExit) as stop:
+            stages.main(arguments)
+        assert stop.value.code == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+    def test_a_line_an_interval(self, capsys, tmp_path):
+        changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
+        stages.main(["1", "--accelerator", "cpu", "--out", str(tmp_path), *changes])
+        first, last = capsys.readouterr().out.splitlines()
+        assert "24/24" in first
+        assert "in all" in first
+        assert last.endswith("weights.safetensors")
+        assert checkpoints.finished(tmp_path / last.split("/")[-2])
+
+
+def test_multiply_adds_counted_by_hand():
+    settings = dataclasses.asdict(profiles.read("smoke", SMALL))
+    width, photos, pixels = settings["deblur_denoise_width"], settings["stage3_batch"], settings["stage3_patch"] ** 2
+    taps = 9 * (3 * width + 6 * width * width + width * 3)
+    scales = 6 * width  # batch norm
+    counted = {stage: stages.multiply_adds(stage, settings) for stage in stages.STAGES}
+    assert counted[3] == 3 * photos * (taps + scales) * pixels
+    refiner = 3 * settings["stage4_batch"] * (taps + scales) * settings["size"] ** 2
+    assert counted[4] == counted[1] + refiner  # equal batches
+    assert counted[2] > counted[4]  # with a VGG-16 and a critic
