@@ -26,7 +26,7 @@ help:
 	@echo "make test    lint, then run every test"
 	@echo "make pages-test  the built pages in a real browser: needs Chromium and a built book"
 	@echo "make links   ask every address outside that the built book names"
-	@echo "make lint    ruff alone"
+	@echo "make lint    ruff, the types (mypy), and which package may import which (import-linter)"
 	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
 	@echo "             ONLY=\"training restoring\" runs some"
 	@echo "make lock    write requirements.lock anew from the newest versions"
@@ -59,6 +59,8 @@ links: $(READY)
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
 
 # The peers are no dependencies of the book; one that cannot be installed is recorded as such.
 bench: $(READY)
