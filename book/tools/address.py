@@ -36,10 +36,9 @@ def change(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
     >>> change("[it](https://github.com/a/b/blob/main/book)", ("a/b", "main"), ("c/d", "dev"))
     '[it](https://github.com/c/d/blob/dev/book)'
     """
-    before, name, end = r"(?<![\w./-])((?:[\w+.:/-]*/)?)", re.escape(old[0]), r"(?![\w-])"
-    branch = rf"(@|/(?:blob|tree|raw|edit)/|/){re.escape(old[1])}{end}"
-    text = re.sub(f"{before}{name}{branch}", lambda m: f"{m[1]}{new[0]}{m[2]}{new[1]}", text)
-    return re.sub(f"{before}{name}{end}", lambda m: f"{m[1]}{new[0]}", text)
+    branch = rf"(@|/(?:blob|tree|raw|edit)/|/){re.escape(old[1])}(?![\w-])"
+    address = rf"(?<![\w.-]){re.escape(old[0])}(?![\w-])(?:{branch})?"
+    return re.sub(address, lambda match: new[0] + (match[1] + new[1] if match[1] else ""), text)
 
 
 def move(root: Path, url: str, branch: str | None = None) -> list[Path]:

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -26,26 +27,27 @@ TOOLS = Path(__file__).resolve().parent
 BUILD = TOOLS.parents[1] / "_build"
 
 
-def profile(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_-]+", name):
-        raise argparse.ArgumentTypeError(f"{name!r} cannot be the name of a profile; smoke, cpu, gpu and paper are")
-    return name
+def matching(pattern: str, kind: str) -> Callable[[str], str]:
+    """A type for argparse: a text that fits the pattern."""
 
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind}")
+        return text
 
-def cores(text: str) -> str:
-    if text != "all" and not re.fullmatch(r"0*[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above zero nor the word all")
-    return text
+    return check
 
 
 def arguments() -> argparse.Namespace:
     """What was asked, by option or, from `make`, by an environment variable."""
     parser = Parser(__doc__)
     parser.add_argument("chapters", nargs="*", help="only these chapters, by name, and what they stand on")
-    parser.add_argument("--profile", type=profile, help="a profile of the package", default="smoke")
-    parser.add_argument("--data", help="folder of photos; without it, those that scikit-image carries", default="")
+    profile = matching(r"[a-z0-9_-]+", "the name of a profile, such as smoke or cpu")
+    parser.add_argument("--profile", type=profile, default="smoke", help="a profile of the package")
+    parser.add_argument("--data", default="", help="folder of photos; without it, those that scikit-image carries")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cores", type=cores, help="cores to use; all of them if not given", default="all")
+    cores = matching("all|0*[1-9][0-9]*", "a number above zero or the word all")
+    parser.add_argument("--cores", type=cores, default="all", help="cores to use; all of them if not given")
     parser.add_argument("--timeout", type=float, help="seconds for one chapter, if not the profile's own limit")
     names = ("profile", "data", "seed", "cores")
     parser.set_defaults(**{name: value for name in names if (value := os.environ.get(f"BOOK_{name.upper()}"))})

@@ -31,7 +31,6 @@ import psutil
 from command import Parser, run
 from nbformat import NotebookNode
 
-RECORD = "cascade_book"  # where the executed copy's metadata keep the inputs that it was made from
 MEASURED = "measured"  # metadata of an executed copy: its time, memory and threads
 
 
@@ -181,10 +180,9 @@ def execute(notebook: Path, partial: Path, parameters: dict[str, Any], timeout: 
 
 
 def asked(path: Path) -> dict[str, Any]:
-    """The inputs that the workflow wrote for a chapter."""
+    """The parameters of a chapter, from the inputs file that the workflow wrote."""
     try:
-        inputs = json.loads(path.read_text("utf-8"))
-        return inputs | {"parameters": dict(inputs["parameters"])}
+        return dict(json.loads(path.read_text("utf-8"))["parameters"])
     except (KeyError, OSError, TypeError, ValueError):
         remedy = f"run `python book/tools/build.py {path.stem}`, which writes it"
         raise ChapterError(f"{path} does not hold the inputs of chapter {path.stem}; {remedy}") from None
@@ -200,7 +198,7 @@ def main() -> int:
     notebook, build, name, start = args.notebook.resolve(), args.build.resolve(), args.notebook.stem, time.monotonic()
     if not notebook.is_file():
         parser.error(f"there is no notebook {notebook}; name a chapter, such as book/03_stage1.ipynb")
-    inputs = asked(build / "inputs" / f"{name}.json")
+    parameters = asked(build / "inputs" / f"{name}.json")
     for folder in ("executed", "partial", "done"):
         (build / folder).mkdir(exist_ok=True)
     executed, partial = build / "executed" / f"{name}.ipynb", build / "partial" / f"{name}.ipynb"
@@ -211,9 +209,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill's, with what the cells print, on stderr
     print(f"{name}: started", flush=True)
     try:
-        check_source(nbformat.read(notebook, 4), name, inputs["parameters"])
+        check_source(nbformat.read(notebook, 4), name, parameters)
         surround(scratch, args.threads)
-        nb = execute(notebook, partial, inputs["parameters"], args.timeout)
+        nb = execute(notebook, partial, parameters, args.timeout)
     except ValueError as error:
         text = str(error) if isinstance(error, ChapterError) else f"chapter {name}: {error}"  # it is not a notebook
         if partial.exists():
@@ -224,7 +222,6 @@ def main() -> int:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    nb.metadata[RECORD] = inputs
     nb.metadata[MEASURED] = {"seconds": time.monotonic() - start, "bytes": memory, "threads": args.threads}
     nbformat.write(nb, partial)
     os.replace(partial, executed)

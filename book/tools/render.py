@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 from command import Parser, run
-from execute import MEASURED, RECORD, read_executed, tags
+from execute import MEASURED, read_executed, tags
 from inputs import chapters
 from PIL import Image
 
@@ -27,8 +27,9 @@ BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
 
 
-def stage(folder: Path, executed: Path) -> None:
-    """Lays out the pages' sources."""
+def stage(build: Path) -> None:
+    """Lays out the pages' sources in BUILD/stage."""
+    folder = build / "stage"
     shutil.rmtree(folder, ignore_errors=True)
     for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml", *BOOK.glob("_static/**/*")]:
         if source.is_file():
@@ -36,7 +37,7 @@ def stage(folder: Path, executed: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
     for chapter in chapters(BOOK):
-        nb = read_executed(executed / f"{chapter}.ipynb", chapter)
+        nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
         for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
@@ -44,8 +45,7 @@ def stage(folder: Path, executed: Path) -> None:
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
-        profile = nb.metadata.pop(RECORD, {}).get("parameters", {}).get("profile_name", "")
-        nb.cells[0].source += f"\n\n*{took(profile, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
+        nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
 
@@ -131,7 +131,7 @@ def main() -> int:
             raise ValueError(f"{build} has no pages; run `make book` first, with the same PROFILE")
         return jupyter_book(build, build.parent / "links", "--builder", "linkcheck").returncode
     try:
-        stage(build / "stage", build / "executed")
+        stage(build)
         render(build)
     except ValueError as error:
         (build / "partial" / "pages.txt").write_text(f"{error}\n", "utf-8")

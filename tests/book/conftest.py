@@ -69,7 +69,7 @@ class Book:
     def make(self, *options: str, **environment: str) -> subprocess.CompletedProcess:
         command = [sys.executable, self.tools / "build.py", "--cores", "2", *options]
         env = os.environ | environment
-        return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
 
     def execute(self, name: str, timeout: float = 60, env=None, **parameters) -> subprocess.CompletedProcess:
         """Runs one chapter as the workflow does."""

@@ -25,7 +25,7 @@ def book(shared_book):
 
 
 def stage(book):
-    render.stage(book.build / "stage", book.build / "smoke" / "executed")
+    render.stage(book.build / "smoke")
 
 
 @pytest.fixture(autouse=True)
