@@ -117,7 +117,7 @@ def snakemake(cores: str, targets: list[str], lock: TextIO, log: Path) -> int:
 def failure(build: Path, asked: list[str], log: Path) -> str:
     """What failed: each chapter and its cell, else what Snakemake itself said."""
     messages = sorted((build / "partial").glob("*.txt"))
-    lines = [path.read_text("utf-8").strip() for path in messages or [log]]
+    lines = [path.read_text("utf-8", "replace").strip() for path in messages or [log]]
     failed = {path.stem for path in messages}
     waiting = [name for name in asked if name not in failed and not (build / "done" / name).exists()]
     if messages and waiting:
