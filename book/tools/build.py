@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -27,31 +26,22 @@ TOOLS = Path(__file__).resolve().parent
 BUILD = TOOLS.parents[1] / "_build"
 
 
-def matching(pattern: str, kind: str) -> Callable[[str], str]:
-    """A type for argparse: a text that fits the pattern."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {kind}")
-        return text
-
-    return check
-
-
 def arguments() -> argparse.Namespace:
     """What was asked, by option or, from `make`, by an environment variable."""
     parser = Parser(__doc__)
     parser.add_argument("chapters", nargs="*", help="only these chapters, by name, and what they stand on")
-    profile = matching(r"[a-z0-9_-]+", "the name of a profile, such as smoke or cpu")
-    parser.add_argument("--profile", type=profile, default="smoke", help="a profile of the package")
+    parser.add_argument("--profile", default="smoke", help="a profile of the package")
     parser.add_argument("--data", default="", help="folder of photos; without it, those that scikit-image carries")
     parser.add_argument("--seed", type=int, default=0)
-    cores = matching("all|0*[1-9][0-9]*", "a number above zero or the word all")
-    parser.add_argument("--cores", type=cores, default="all", help="cores to use; all of them if not given")
+    parser.add_argument("--cores", default="all", help="cores to use; all of them if not given")
     parser.add_argument("--timeout", type=float, help="seconds for one chapter, if not the profile's own limit")
     names = ("profile", "data", "seed", "cores")
     parser.set_defaults(**{name: value for name in names if (value := os.environ.get(f"BOOK_{name.upper()}"))})
     args = parser.parse_args()
+    if not re.fullmatch("[a-z0-9_-]+", args.profile):
+        parser.error(f"argument --profile: {args.profile!r} is not the name of a profile, such as smoke or cpu")
+    if not re.fullmatch("all|0*[1-9][0-9]*", args.cores):
+        parser.error(f"argument --cores: {args.cores!r} is not a number above zero or the word all")
     if unknown := set(args.chapters) - set(known := chapters(TOOLS.parent)):
         parser.error(f"there is no chapter {', '.join(sorted(unknown))}; the chapters are {', '.join(known)}")
     return args
@@ -64,9 +54,8 @@ def locked() -> TextIO:
         BUILD.mkdir(exist_ok=True)
         lock = (BUILD / "lock").open("a+")
     except OSError as error:
-        raise ValueError(
-            f"{BUILD} cannot be written ({error.strerror}); make it a folder that can, or a link to one"
-        ) from error
+        remedy = "make it a folder that can, or a link to one"
+        raise ValueError(f"{BUILD} cannot be written ({error.strerror}); {remedy}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

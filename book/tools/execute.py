@@ -31,6 +31,7 @@ import psutil
 from command import Parser, run
 from nbformat import NotebookNode
 
+RECORD = "cascade_book"  # where the executed copy's metadata keep the inputs that it was made from
 MEASURED = "measured"  # metadata of an executed copy: its time, memory and threads
 
 
@@ -180,15 +181,32 @@ def execute(notebook: Path, partial: Path, parameters: dict[str, Any], timeout: 
 
 
 def asked(path: Path) -> dict[str, Any]:
-    """The parameters of a chapter, from the inputs file that the workflow wrote."""
+    """What the workflow wrote down for a chapter: its parameters and the hashes of what it depends on."""
     try:
-        return dict(json.loads(path.read_text("utf-8"))["parameters"])
+        inputs = json.loads(path.read_text("utf-8"))
+        return inputs | {"parameters": dict(inputs["parameters"])}
     except (KeyError, OSError, TypeError, ValueError):
         remedy = f"run `python book/tools/build.py {path.stem}`, which writes it"
         raise ChapterError(f"{path} does not hold the inputs of chapter {path.stem}; {remedy}") from None
 
 
-def main() -> int:
+def make_copy(notebook: Path, partial: Path, inputs: dict[str, Any], timeout: float, threads: int) -> None:
+    """Leaves the executed notebook at `partial`, with its inputs and what it took in its metadata."""
+    scratch, start = partial.parents[1] / "scratch" / notebook.stem, time.monotonic()
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        check_source(nbformat.read(notebook, 4), notebook.stem, inputs["parameters"])
+        surround(scratch, threads)
+        nb = execute(notebook, partial, inputs["parameters"], timeout)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    nb.metadata[RECORD] = inputs
+    nb.metadata[MEASURED] = {"seconds": time.monotonic() - start, "bytes": memory, "threads": threads}
+    nbformat.write(nb, partial)
+
+
+def main() -> int | None:
     parser = Parser(__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--build", type=Path, required=True, help="the folder that has inputs/")
@@ -198,20 +216,24 @@ def main() -> int:
     notebook, build, name, start = args.notebook.resolve(), args.build.resolve(), args.notebook.stem, time.monotonic()
     if not notebook.is_file():
         parser.error(f"there is no notebook {notebook}; name a chapter, such as book/03_stage1.ipynb")
-    parameters = asked(build / "inputs" / f"{name}.json")
+    inputs = asked(build / "inputs" / f"{name}.json")
     for folder in ("executed", "partial", "done"):
         (build / folder).mkdir(exist_ok=True)
     executed, partial = build / "executed" / f"{name}.ipynb", build / "partial" / f"{name}.ipynb"
-    mark, message, scratch = build / "done" / name, partial.with_suffix(".txt"), build / "scratch" / name
+    mark, message = build / "done" / name, partial.with_suffix(".txt")
+    # The workflow calls this for whatever stands on a chapter that ran; only what has changed itself runs again.
+    before = {}
+    with contextlib.suppress(ValueError):
+        before = read_executed(executed, name).metadata.get(RECORD, {})
+    if before == inputs:
+        return mark.touch()
+    changed = ", ".join(key for key in inputs if before.get(key) != inputs[key])
     for old in (mark, executed, partial, message):
         old.unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # papermill's, with what the cells print, on stderr
-    print(f"{name}: started", flush=True)
+    print(f"{name}: started ({changed} changed)" if before else f"{name}: started", flush=True)
     try:
-        check_source(nbformat.read(notebook, 4), name, parameters)
-        surround(scratch, args.threads)
-        nb = execute(notebook, partial, parameters, args.timeout)
+        make_copy(notebook, partial, inputs, args.timeout, args.threads)
     except ValueError as error:
         text = str(error) if isinstance(error, ChapterError) else f"chapter {name}: {error}"  # it is not a notebook
         if partial.exists():
@@ -219,15 +241,9 @@ def main() -> int:
         message.write_text(text + "\n", "utf-8")
         print(f"{name}: FAILED after {time.monotonic() - start:.0f} s\n{text}", flush=True)
         return 1
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    nb.metadata[MEASURED] = {"seconds": time.monotonic() - start, "bytes": memory, "threads": args.threads}
-    nbformat.write(nb, partial)
     os.replace(partial, executed)
-    mark.touch()
     print(f"{name}: done in {time.monotonic() - start:.0f} s", flush=True)
-    return 0
+    return mark.touch()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 from command import Parser, run
-from execute import MEASURED, read_executed, tags
+from execute import MEASURED, RECORD, read_executed, tags
 from inputs import chapters
 from PIL import Image
 
@@ -45,6 +45,7 @@ def stage(build: Path) -> None:
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
+            part.metadata.pop(RECORD, None)
         nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
@@ -121,7 +122,7 @@ def lighten(html: Path) -> None:
 
 def main() -> int:
     parser = Parser(__doc__)
-    made = BOOK.parent / "_build" / os.environ.get("BOOK_PROFILE", "smoke")
+    made = BOOK.parent / "_build" / (os.environ.get("BOOK_PROFILE") or "smoke")
     parser.add_argument("--build", type=Path, default=made, help="the folder that has executed/")
     parser.add_argument("--links", action="store_true", help="check the addresses outside instead")
     args = parser.parse_args()

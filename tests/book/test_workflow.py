@@ -53,6 +53,11 @@ def test_only_the_changed_chapter_runs_again(book):
     assert book.make().returncode == 0
     assert book.traced() == []
     assert "said anew" in page(book), "the pages must follow a chapter that ran without them"
+    book.write("a", notebook(book.trace("a"), "print('said again')"))
+    run = book.make()
+    assert book.traced() == ["a"]
+    assert run.stdout.startswith("a: started (notebook changed)\na: done in ")
+    assert "said again" in page(book)
 
 
 def test_a_change_to_a_package_or_a_result_runs_all_again(book):
@@ -212,6 +217,19 @@ def test_the_book_needs_no_git(book, tmp_path):
     assert not (tmp_path / "asked").exists()
 
 
+def test_snakemake_runs_the_workflow_by_itself(book):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", book.tools / "Snakefile", "--directory", book.build]
+    run = subprocess.run([*command, "--cores", "2"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Nothing to be done" in run.stderr
+    book.traced()
+    book.write("a", notebook(book.trace("a"), "'on a cluster'"))
+    run = subprocess.run([*command, "--cores", "2"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert book.traced() == ["a"]
+    assert "on a cluster" in (book.build / "smoke" / "html" / "a.html").read_text("utf-8")
+
+
 class TestMake:
     """What a person types after `make book` arrives as it was typed, on the command line and in the environment."""
 
@@ -248,6 +266,10 @@ class TestMake:
         assert run.returncode != 0
         assert name == "ONLY" or "'$(shell touch x)`touch x`'" in run.stderr
         assert not (checkout / "x").exists()
+
+    def test_links_of_a_book_that_is_not_built(self, checkout):
+        run = self.make(checkout, "links", "PROFILE=cpu")
+        assert f"render.py: {checkout / '_build' / 'cpu'} has no pages; run `make book` first" in run.stderr
 
     def test_a_tilde_and_spaces_are_a_folder(self, checkout, tmp_path):
         (tmp_path / "my photos").mkdir()
