@@ -7,6 +7,15 @@ SEED ?= 0
 CORES ?= all
 ONLY ?=
 
+# These values go to the commands in the environment, as they were typed: neither make nor a shell may read them, for a
+# folder's name can hold any letter. Without `unexport`, make would expand a $(...) in them on the way.
+unexport PROFILE DATA SEED CORES ONLY
+export BOOK_PROFILE := $(value PROFILE)
+export BOOK_DATA := $(value DATA)
+export BOOK_SEED := $(value SEED)
+export BOOK_CORES := $(value CORES)
+export BENCHMARKS := $(value ONLY)
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
@@ -41,10 +50,10 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 book: $(READY)
-	@$(RUN) book/build.py --profile "$(PROFILE)" --data "$(DATA)" --seed "$(SEED)" --cores "$(CORES)"
+	@$(RUN) book/tools/build.py
 
 pdf: $(READY)
-	@$(RUN) book/pdf.py --html _build/html
+	@$(RUN) book/tools/pdf.py --html _build/html
 
 test: lint
 	@$(RUN) -m pytest
@@ -54,8 +63,7 @@ pages-test: $(READY)
 
 # What `make book` laid out, with the exceptions of _config.yml. Not for CI: it fails when somebody else's server does.
 links: $(READY)
-	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc $(CURDIR)/_build/$(PROFILE)/stage/_toc.yml \
-	  --path-output _build/links --builder linkcheck
+	@$(RUN) book/tools/render.py --links
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .
@@ -66,7 +74,7 @@ lint: $(READY)
 bench: $(READY)
 	@for peer in deepinv kornia torchmetrics; do \
 	  $(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock $$peer || echo "$$peer cannot be installed"; done
-	@$(RUN) -m benchmarks $(ONLY)
+	@$(RUN) -m benchmarks
 
 # An environment of its own, so that what is written is what a fresh install gets.
 lock:
