@@ -110,6 +110,8 @@ def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
         ValueError: the saved step cannot be resumed from.
     """
     profile, fabric, steps = job.profile, job.fabric, stage.setting(job.profile, "steps")
+    if fabric.is_global_zero:
+        checkpoints.clear(folder)
     if saved := checkpoints.saved_steps(folder):
         checkpoints.load_step(saved[-1], t.networks, t.restore)
     batches = on_device(job.batches(stage, t.step, steps), fabric.device)

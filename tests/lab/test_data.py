@@ -432,7 +432,7 @@ class TestShards:
 
     def test_workers_see_every_photo_once_an_epoch(self, folder):
         found = open_photos(folder)
-        steps = [shards.ShardSteps(found, 8, 1, 0, 0, 50, (0, 1), rank, 2) for rank in (0, 1)]
+        steps = [shards.ShardSteps(found, 8, 1, 0, range(50), (0, 1), Readers(rank=rank, world=2)) for rank in (0, 1)]
         seen = []
         for rank in (0, 1):
             for slot in (0, 1):

@@ -1,10 +1,13 @@
 """The four stages, really trained, in sizes that take seconds."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from cascade_core import steps
 from cascade_core.degradations import degrade
 from cascade_core.losses import mse_loss
 from cascade_lab import cli, data, devices
-from cascade_lab.training import checkpoints, loop, profiles, stages
+from cascade_lab.training import checkpoints, loop, naming, profiles, stages
 from cascade_lab.training.stages import TrainingError
 
 SMALL = TINY | {
@@ -140,6 +143,83 @@ class TestRun:
         assert [a == b for a, b in zip(folders(fourth), base, strict=True)] == [True, True, True, False]
         assert [a == b for a, b in zip(folders(first), base, strict=True)] == [False, False, True, False]
         assert not set(folders(tiny, seed=1)) & set(base)
+
+    def test_folders_follow_ranks_and_precision(self, tiny, wheel, tmp_path):
+        def folder(profile, ranks=1, photos=wheel):
+            fabric = SimpleNamespace(world_size=ranks, global_rank=0, device=torch.device("cpu"))
+            return stages.folder_of(1, stages.Job(profile, photos, tmp_path, 0, fabric)).name
+
+        assert folder(tiny, ranks=2) != folder(tiny)
+        assert folder(tiny.changed(precision="bf16-mixed")) != folder(tiny)
+        resolved = devices.best_precision("auto", torch.device("cpu"))
+        assert folder(tiny.changed(precision="auto")) == folder(tiny.changed(precision=resolved))
+        assert folder(tiny.changed(workers=2)) == folder(tiny)  # the same photos, read ahead
+        stream = data.Shards("shards", "", [{"file": "a.tar", "photos": 9, "sha256": "0"}], {})
+        assert folder(tiny.changed(workers=2), photos=stream) != folder(tiny, photos=stream)  # other photos in a step
+
+    def test_folders_follow_the_code_and_the_version_of_pytorch(self, tiny, wheel, tmp_path, monkeypatch):
+        def folders():
+            return [stages.folder_of(stage, job(tiny, wheel, tmp_path)).name for stage in stages.STAGES]
+
+        base = folders()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "__version__", "0.0")
+            assert not set(folders()) & set(base)
+        monkeypatch.setattr(naming, "code_hash", lambda *_: "another")
+        assert not set(folders()) & set(base)
+
+    def test_the_learning_rates_follow_their_curve_and_the_critics_stays(self, runs, tiny, wheel):
+        """Seen at each step of a run that pauses at every point of its loss curve."""
+        seen = {}
+
+        def step(t, photos, rng):
+            seen[t.step] = {name: optimizer.param_groups[0]["lr"] for name, optimizer in t.optimizers.items()}
+            return steps.step_2(t, photos, rng)
+
+        watched = replace(job(tiny.changed(stage2_steps=8, stage2_rate=0.5), wheel, runs[0]), until=0.0)
+        for _ in range(3):
+            with pytest.raises(stages.Paused):
+                stages.fit(replace(stages.STAGES[2], step=step), watched)
+        stages.fit(replace(stages.STAGES[2], step=step), watched)
+        factors = [loop.rate_factor(k, 8, tiny.warmup_share) for k in range(8)]
+        assert [seen[k]["generator"] for k in range(8)] == [0.5 * factor for factor in factors]
+        assert {rates["critic"] for rates in seen.values()} == {tiny.critic_rate}
+
+    def test_a_saved_step_that_is_damaged_is_named(self, tiny, wheel, tmp_path):
+        with pytest.raises(stages.Paused):
+            stages.train(1, tiny, wheel, tmp_path, until=0.0)
+        (step,) = tmp_path.glob("*/step-*")
+        torch.save({}, step / "resume.pt")
+        with pytest.raises(
+            ValueError, match=f"{step.name} cannot be resumed from .*; remove it to start this stage again"
+        ):
+            stages.train(1, tiny, wheel, tmp_path)
+
+    def test_what_a_kill_left_half_written_is_gone_after_the_next_start(self, tiny, wheel, tmp_path):
+        folder = stages.folder_of(1, job(tiny, wheel, tmp_path))
+        (folder / ".step-00000004.123").mkdir(parents=True)
+        (folder / ".losses.csv.123").write_text("half")
+        run = stages.train(1, tiny, wheel, tmp_path)
+        assert sorted(p.name for p in run.folder.iterdir()) == ["losses.csv", "record.json", "weights.safetensors"]
+
+
+def test_first_weights_depend_on_the_networks_name_and_the_seed_alone(tiny, monkeypatch):
+    """Another network, wherever it stands in the table, leaves those of the others as they were."""
+    names = list(stages.BUILD)
+
+    def weights(name, seed=0):
+        return torch.cat([p.detach().flatten() for p in stages.build(name, stages.sizes(tiny), seed).parameters()])
+
+    before = {name: weights(name, seed) for name in names for seed in (3,)}
+    monkeypatch.setattr(stages, "BUILD", {"new": stages.BUILD["critic"], **dict(reversed(stages.BUILD.items()))})
+    for name in names:
+        assert torch.equal(weights(name, 3), before[name]), name
+        assert not torch.equal(weights(name, 4), before[name]), name
+    assert not torch.equal(weights("new", 3), before["critic"])  # the same layers under another name
+
+
+def test_a_rate_that_rises_to_the_end():
+    assert [loop.rate_factor(step, 4, 1.0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 class TestKilled:
@@ -270,9 +350,44 @@ class TestCommand:
         assert len(list(tmp_path.glob("*/record.json"))) == 4
         assert result.stdout.count("stage 4: cascade: ") == 1  # one of the two speaks
 
+    def test_two_devices_do_not_go_on_with_the_run_of_one(self, tmp_path):
+        """Each device takes a whole batch, so two of them are another training, in a folder of its own."""
+
+        def train(*more: str) -> str:
+            short = ("--set", "stage1_steps=4", "--set", "save_every=2", *more)
+            arguments = ["1" if part == "4" else part for part in command(tmp_path, *short)]
+            result = subprocess.run(arguments, env=one_thread(), capture_output=True, text=True)
+            assert result.returncode == (75 if "--minutes" in more else 0), result.stderr
+            return result.stderr
+
+        paused = train("--minutes", "0")
+        assert "stage 1: generator, MSE: paused at step 2 of 4; the same command goes on" in paused
+        both = train("--devices", "2", "--minutes", "0")
+        assert both.count("paused at step 2 of 4") == 1  # not at step 4, and one of the two speaks
+        train("--devices", "2")
+        (done,) = tmp_path.glob("*/record.json")
+        record = json.loads(done.read_text())
+        assert (record["ranks"], record["effective_batch"], record["devices"]) == (2, 8, "1 thread")
+        train()
+        one, two = sorted((json.loads(p.read_text()) for p in tmp_path.glob("*/record.json")), key=lambda r: r["ranks"])
+        assert (one["ranks"], one["effective_batch"]) == (1, 4)
+        assert one["weights_sha256"] != two["weights_sha256"]
+
+    @pytest.mark.parametrize("devices", ["0", "-1"])
+    def test_no_devices(self, devices, tmp_path, capsys):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", "1", "--devices", devices, "--out", str(tmp_path)])
+        assert stop.value.code == 2
+        assert "Invalid value for '--devices'" in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
+            (["5"], "unknown stage 5; the stages are 1, 2, 3, 4, context_encoder"),
+            (["one"], "unknown stage 'one'"),
+            (["1", "--set", "hole=127"], "profile 'smoke': hole must be smaller than size (64), got 127"),
+            (["1", "--set", "generator_widths=(4,4,4,4,True)"], "generator_widths must be five whole numbers"),
+            (["1", "--out", "/proc/runs"], "nothing can be written to the output folder /proc/runs"),
             (["1", "--profile", "smal"], "unknown profile 'smal'; the profiles are smoke, cpu, gpu, paper"),
             (["1", "--photos", "nowhere"], "nowhere"),
             (["1", "--set", "stage1_steps"], "--set takes NAME=VALUE, got 'stage1_steps'"),
@@ -294,3 +409,19 @@ class TestCommand:
         assert "steps/s" in first
         assert last.endswith("weights.safetensors")
         assert checkpoints.finished(tmp_path / last.split("/")[-2])
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(0, 1), (-1, 1), (1, 0)])
+def test_fewer_than_one_device(count, nodes):
+    with pytest.raises(ValueError, match=f"at least one device and one node, got devices={count} and nodes={nodes}"):
+        devices.fabric_for("auto", "cpu", count, nodes)
+
+
+def test_random_numbers_by_words():
+    """A name in a key stands for itself, wherever it is; numbers give what they always gave."""
+    draw = [
+        torch.rand(3, generator=devices.random_for("cpu", *key)) for key in ((1, "a"), (1, "a"), (1, "b"), ("a", 1))
+    ]
+    assert torch.equal(draw[0], draw[1])
+    assert len({tuple(values.tolist()) for values in draw}) == 3
+    assert devices.random_for("cpu", 3, 5).initial_seed() == 8044483855893346974
