@@ -1,15 +1,14 @@
 """What a training run saves, atomically, and what is refused when it is read again.
 
-A run's folder holds, while it trains, ``step-00000500/`` (weights and all else that resuming needs), and when it is
-done ``weights.safetensors``, ``losses.csv`` and, written last, ``record.json``. Everything is written under a temporary
-name and renamed when it is whole, so a killed run leaves the step before, never half a file.
+A run's folder holds, while it trains, ``resume.pt`` (the last step that was saved, with all that resuming needs), and
+when it is done ``weights.safetensors``, ``losses.csv`` and, written last, ``record.json``. Everything is written under
+a temporary name and renamed when it is whole, so a killed run leaves the step before, never half a file.
 """
 
 import csv
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,12 +69,9 @@ def try_writing(path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what `write_atomically` and `save_step` had begun when they were killed."""
+    """Remove what `write_atomically` had begun when it was killed."""
     for path in folder.glob(".*.[0-9]*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
@@ -133,51 +129,22 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     return states
 
 
-def save_step(folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], resume: dict) -> None:
-    """Save one step of a run; the steps before it are removed once it is whole. ``resume["step"]`` is its number."""
-    whole = folder / f"step-{resume['step']:08d}"
-    partial = folder / f".{whole.name}.{os.getpid()}"
-    clear(folder)
-    with writing(partial):
-        partial.mkdir(parents=True)
-        save_weights(partial / WEIGHTS, networks, about)
-        write_atomically(partial / RESUME, lambda file: torch.save(resume, file))
-        shutil.rmtree(whole, ignore_errors=True)
-        os.replace(partial, whole)
-    for old in saved_steps(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
+def save_step(folder: Path, state: Mapping[str, Any]) -> None:
+    """Save one step of a run in place of the one before: whatever of tensors and numbers resuming needs."""
+    with writing(folder):
+        write_atomically(folder / RESUME, lambda file: torch.save(state, file))
 
 
-def saved_steps(folder: Path) -> list[Path]:
-    """The whole steps in a run's folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
-def load_step(path: Path, networks: Mapping[str, nn.Module], restore: Callable[[dict], None]) -> None:
-    """Put a saved step's weights into the networks, and give ``restore`` what else resuming needs.
+def load_step(folder: Path, restore: Callable[[dict[str, Any]], None]) -> None:
+    """Give ``restore`` the step that was saved, if there is one.
 
     Raises:
-        ValueError: the step cannot be read; the message names it and how to go on.
+        ValueError: it cannot be read, or not restored; the message names it and how to go on.
     """
-    with told(f"{path} cannot be resumed from", "remove it to start this stage again"):
-        load_into(networks, path / WEIGHTS)
-        restore(torch.load(path / RESUME, map_location="cpu", weights_only=True))
-
-
-def load_into(networks: Mapping[str, nn.Module], path: Path) -> None:
-    """Put the weights of a file into the networks of the same names.
-
-    Raises:
-        ValueError: a network is missing in the file, or has another shape there.
-    """
-    states = read_weights(path)
-    for name, network in networks.items():
-        if name not in states:
-            raise ValueError(f"{path} holds {', '.join(states)}, but no {name}")
-        try:
-            network.load_state_dict(states[name])
-        except RuntimeError as error:
-            raise ValueError(f"the {name} in {path} has another architecture: {error}") from error
+    path = folder / RESUME
+    if path.is_file():
+        with told(f"{path} cannot be resumed from", "remove it to start this stage again"):
+            restore(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def sha256(path: Path) -> str:
@@ -188,7 +155,7 @@ def sha256(path: Path) -> str:
 def finish(
     folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], history: list, record: dict
 ) -> None:
-    """Write a run's results, the record last; its presence says that the run is done. Removes the saved steps."""
+    """Write a run's results, the record last; its presence says that the run is done. Removes the saved step."""
 
     def write_losses(file: Path) -> None:
         with open(file, "w", newline="") as text:
@@ -201,8 +168,7 @@ def finish(
         write_atomically(folder / LOSSES, write_losses)
         record = {**record, "losses": history[-1], "weights_sha256": sha256(folder / WEIGHTS)}
         write_atomically(folder / RECORD, lambda file: file.write_text(json.dumps(record, indent=1)))
-    for step in saved_steps(folder):
-        shutil.rmtree(step, ignore_errors=True)
+    (folder / RESUME).unlink(missing_ok=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from cascade_lab.training import checkpoints
 from cascade_lab.training.plan import Job, Parts, Stage
 from cascade_lab.training.profiles import Profile
 
+STATEFUL = ("networks", "optimizers", "rates")  # of a training under way: what has a state to save
+
 
 class TrainingError(RuntimeError):
     """The run cannot go on: a loss is not a number, or the critic is dead. The message says which and where."""
@@ -67,20 +69,18 @@ class FabricTraining(Training):
         return self.fabric.autocast()
 
     def state(self) -> dict:
-        """What resuming needs besides the networks' weights."""
+        """What resuming needs."""
         return {
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history,
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "rates": {name: rate.state_dict() for name, rate in self.rates.items()},
+            **{kind: {name: part.state_dict() for name, part in getattr(self, kind).items()} for kind in STATEFUL},
         }
 
     def restore(self, state: dict) -> None:
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        for name, rate in self.rates.items():
-            rate.load_state_dict(state["rates"][name])
+        for kind in STATEFUL:
+            for name, part in getattr(self, kind).items():
+                part.load_state_dict(state[kind][name])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
 
 
@@ -112,8 +112,7 @@ def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
     profile, fabric, steps = job.profile, job.fabric, stage.setting(job.profile, "steps")
     if fabric.is_global_zero:
         checkpoints.clear(folder)
-    if saved := checkpoints.saved_steps(folder):
-        checkpoints.load_step(saved[-1], t.networks, t.restore)
+    checkpoints.load_step(folder, t.restore)
     batches = on_device(job.batches(stage, t.step, steps), fabric.device)
     progress = Progress(stage.title, steps, t.step) if fabric.is_global_zero else None
     begin, longest = time.monotonic() - t.seconds, 0.0
@@ -130,7 +129,7 @@ def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
         paused = bool(fabric.all_reduce(late, reduce_op="sum"))  # a rank whose clock is ahead stops all of them
         if t.step < steps and (paused or t.step % profile.save_every == 0):
             if fabric.is_global_zero:
-                checkpoints.save_step(folder, t.networks, stage.about(profile), t.state())
+                checkpoints.save_step(folder, t.state())
             fabric.barrier()
             if paused:
                 raise Paused(f"{stage.title}: paused at step {t.step} of {steps}; the same command goes on")

@@ -30,23 +30,7 @@ from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
 from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
 from cascade_lab.training.profiles import Profile
 
-__all__ = [
-    "STAGES",
-    "TRAININGS",
-    "Job",
-    "Paused",
-    "Run",
-    "Stage",
-    "TrainingError",
-    "build",
-    "fit",
-    "folder_of",
-    "load",
-    "needed",
-    "prepare",
-    "sizes",
-    "train",
-]
+__all__ = ["STAGES", "TRAININGS", "Job", "Paused", "Run", "Stage", "TrainingError", "build", "load", "sizes", "train"]
 
 BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "generator": lambda s: InpaintingGenerator(
@@ -226,7 +210,7 @@ def fit(stage: Stage, job: Job) -> None:
     profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
     networks = {name: build(name, sizes(profile), job.seed) for name in stage.trains(profile)}
     for name, source in stage.sources(profile).items():
-        checkpoints.load_into({name: networks[name]}, folder_of(source, job) / checkpoints.WEIGHTS)
+        networks[name] = load(folder_of(source, job) / checkpoints.WEIGHTS)[name]
     t = prepare(stage, profile, fabric, networks)
     rule = stage.setting(profile, "batch_norm", "plain")
     if rule == "freeze":

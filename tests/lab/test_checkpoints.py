@@ -20,11 +20,8 @@ def network(value: float) -> nn.Module:
 
 
 def resume(step: int) -> dict:
-    return {"step": step, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}}
-
-
-def nothing(state: dict) -> None:
-    """Restores nothing."""
+    weight = torch.full((2, 3), float(step))
+    return {"step": step, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}, "weight": weight}
 
 
 class TestWeights:
@@ -46,14 +43,6 @@ class TestWeights:
             with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
                 read(path)
 
-    def test_refuses_another_network(self, tmp_path):
-        path = tmp_path / "weights.safetensors"
-        checkpoints.save_weights(path, {"a": network(1)}, ABOUT)
-        with pytest.raises(ValueError, match="holds a, but no b"):
-            checkpoints.load_into({"b": network(0)}, path)
-        with pytest.raises(ValueError, match="the a in .* has another architecture"):
-            checkpoints.load_into({"a": nn.Linear(4, 2)}, path)
-
     def test_a_failed_write_leaves_the_old_file_and_no_other(self, tmp_path):
         path = tmp_path / "file"
         path.write_text("old")
@@ -71,48 +60,48 @@ class TestWeights:
 class TestSteps:
     def test_keeps_the_last(self, tmp_path):
         for step in (5, 10):
-            checkpoints.save_step(tmp_path, {"a": network(step)}, ABOUT, resume(step))
-        assert [path.name for path in checkpoints.saved_steps(tmp_path)] == ["step-00000010"]
-        fresh = network(0)
+            checkpoints.save_step(tmp_path, resume(step))
+        assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
         back = []
-        checkpoints.load_step(checkpoints.saved_steps(tmp_path)[-1], {"a": fresh}, back.append)
-        assert back == [resume(10)]
-        assert fresh.weight[0, 0] == 10
+        checkpoints.load_step(tmp_path, back.append)
+        assert [state.pop("weight")[0, 0] for state in back] == [10]
+        assert back == [{"step": 10, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}}]
 
     def test_a_partial_step_does_not_count(self, tmp_path):
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, resume(1))
-        (tmp_path / ".step-00000002.123").mkdir()  # what a kill leaves behind
-        assert [path.name for path in checkpoints.saved_steps(tmp_path)] == ["step-00000001"]
+        checkpoints.save_step(tmp_path, resume(1))
+        (tmp_path / ".resume.pt.123").write_text("half")  # what a kill leaves behind
+        back = []
+        checkpoints.load_step(tmp_path, back.append)
+        assert [state["step"] for state in back] == [1]
+        checkpoints.clear(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
+
+    def test_without_a_step_nothing_is_restored(self, tmp_path):
+        checkpoints.load_step(tmp_path, lambda state: pytest.fail("there is none"))
 
     def test_damage_is_named(self, tmp_path):
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, resume(1))
-        (tmp_path / "step-00000001" / "resume.pt").write_bytes(b"x")
-        with pytest.raises(ValueError, match="step-00000001 cannot be resumed from .* remove it to start"):
-            checkpoints.load_step(tmp_path / "step-00000001", {"a": network(0)}, nothing)
+        (tmp_path / "resume.pt").write_bytes(b"x")
+        with pytest.raises(ValueError, match="resume.pt cannot be resumed from .* remove it to start"):
+            checkpoints.load_step(tmp_path, dict)
 
     def test_a_step_that_lacks_something_is_named(self, tmp_path):
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, {"step": 1})
-        with pytest.raises(ValueError, match="step-00000001 cannot be resumed from .it has no 'rates'.; remove it"):
-            checkpoints.load_step(tmp_path / "step-00000001", {"a": network(0)}, lambda state: state["rates"])
-
-    def test_what_a_kill_leaves_is_cleared_by_the_next_step(self, tmp_path):
-        (tmp_path / ".step-00000002.123").mkdir()
-        (tmp_path / ".step-00000002.123" / "weights.safetensors").write_text("half")
-        (tmp_path / ".record.json.99").write_text("half")
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, resume(3))
-        assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+        checkpoints.save_step(tmp_path, {"step": 1})
+        with pytest.raises(ValueError, match="resume.pt cannot be resumed from .it has no 'rates'.; remove it"):
+            checkpoints.load_step(tmp_path, lambda state: state["rates"])
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
-    @pytest.mark.parametrize("room", [100, 3000])  # bytes: the weights find none; the weights do, the optimizers not
-    def test_a_full_disk_is_told_in_a_line(self, room, tmp_path):
+    @pytest.mark.parametrize(
+        "save", ["save_step(folder, {'step': big})", "finish(folder, {'a': nn.Linear(99, 99)}, {}, [{}], {})"]
+    )
+    def test_a_full_disk_is_told_in_a_line(self, save, tmp_path):
         """As where the disk is full: no file may grow beyond some bytes, which each library reports in its own way."""
         code = (
             "import resource, signal, torch; from cascade_lab.training import checkpoints; from torch import nn\n"
             "from pathlib import Path\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
-            "state = {'step': 1, 'optimizers': torch.zeros(5000)}\n"
-            f"checkpoints.save_step(Path({str(tmp_path)!r}), {{'a': nn.Linear(3, 2)}}, {{}}, state)"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+            f"folder, big = Path({str(tmp_path)!r}), torch.zeros(5000)\n"
+            f"checkpoints.{save}"
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         last = result.stderr.splitlines()[-1]
@@ -201,7 +190,7 @@ class TestFinished:
     history = [{"step": 1.0, "mse": 0.5}, {"step": 2.0, "mse": 0.25}]  # noqa: RUF012
 
     def finish(self, folder):
-        checkpoints.save_step(folder, {"a": network(1)}, ABOUT, resume(1))
+        checkpoints.save_step(folder, resume(1))
         checkpoints.finish(folder, {"a": network(2)}, ABOUT, self.history, {"stage": 1})
 
     def test_round_trip(self, tmp_path):
@@ -210,7 +199,7 @@ class TestFinished:
         history, record = checkpoints.finished(tmp_path)
         assert history == self.history
         assert record["losses"] == self.history[-1]
-        assert not checkpoints.saved_steps(tmp_path)
+        assert not (tmp_path / "resume.pt").exists()
 
     def test_refuses_other_weights(self, tmp_path):
         self.finish(tmp_path)

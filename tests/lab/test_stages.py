@@ -188,8 +188,8 @@ class TestRun:
     def test_a_saved_step_that_is_damaged_is_named(self, tiny, wheel, tmp_path):
         with pytest.raises(stages.Paused):
             stages.train(1, tiny, wheel, tmp_path, until=0.0)
-        (step,) = tmp_path.glob("*/step-*")
-        torch.save({}, step / "resume.pt")
+        (step,) = tmp_path.glob("*/resume.pt")
+        torch.save({}, step)
         with pytest.raises(
             ValueError, match=f"{step.name} cannot be resumed from .*; remove it to start this stage again"
         ):
@@ -197,7 +197,8 @@ class TestRun:
 
     def test_what_a_kill_left_half_written_is_gone_after_the_next_start(self, tiny, wheel, tmp_path):
         folder = stages.folder_of(1, job(tiny, wheel, tmp_path))
-        (folder / ".step-00000004.123").mkdir(parents=True)
+        folder.mkdir(parents=True)
+        (folder / ".resume.pt.123").write_text("half")
         (folder / ".losses.csv.123").write_text("half")
         run = stages.train(1, tiny, wheel, tmp_path)
         assert sorted(p.name for p in run.folder.iterdir()) == ["losses.csv", "record.json", "weights.safetensors"]
@@ -228,7 +229,7 @@ class TestKilled:
         for stage in stages.STAGES:
             process = subprocess.Popen(command(tmp_path), env=one_thread(), stdout=subprocess.DEVNULL)
             deadline = time.monotonic() + 120
-            while not list(tmp_path.glob(f"*-stage{stage}-*/step-*")):
+            while not list(tmp_path.glob(f"*-stage{stage}-*/resume.pt")):
                 assert process.poll() is None, f"stage {stage} ended before it could be killed"
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
