@@ -6,7 +6,6 @@ pixels as the others, unless it is named after that: what is compared is what a 
 """
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -85,7 +84,7 @@ def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photo
     """Train a stage with some settings changed, and measure it on the held-out photos."""
     profile, steps = profiles.read("cpu", changes), f"stage{stage}_steps"
     if steps not in changes:
-        profile = dataclasses.replace(profile, **{steps: steps_of(stage, profile)})
+        profile = profile.changed(**{steps: steps_of(stage, profile)})
     run = stages.train(stage, profile, photos, out)
     found = SCORES[stage](evaluate.network(*run.networks.values()), held_out, profile)
     return {"changes": changes, "steps": getattr(profile, steps), "seconds": run.record["seconds"], **found}

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cascade_lab import data, published
+from cascade_lab import cli, data, devices, published
 from cascade_lab.evaluation import ablation, evaluate
 from cascade_lab.training import checkpoints, profiles, stages
 
@@ -45,6 +45,15 @@ def with_settings(changes: list[str]) -> list[str]:
     return [part for change in changes for part in ("--set", change)]
 
 
+def train(arguments: list[str]) -> None:
+    """``cascade train``, which ends with an exit status, as a function that returns when all went well."""
+    try:
+        cli.main(["train", *arguments])
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
 def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
     """All tasks in their order; paths are relative to the folder."""
     base, results = [f"perceptual_weights={vgg}"], Path("results")
@@ -52,13 +61,15 @@ def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
     photos = data.open_photos("train")
 
     def trained(stage: int | str, changes: list[str] = base) -> str:
-        profile = profiles.read(name, dict(stages.read_setting(text) for text in changes))
-        return str(stages.folder_of(stage, profile, photos, Path("runs"), 0) / checkpoints.WEIGHTS)
+        profile = profiles.read(name, dict(profiles.parse_setting(text) for text in changes))
+        job = stages.Job(profile, photos, Path("runs"), 0, devices.fabric_for(profile.precision))
+        return str(stages.folder_of(stage, job) / checkpoints.WEIGHTS)
 
     common = ["--profile", name, "--data", "train"]
-    yield None, stages.main, ["4", *common, *with_settings(base)]
-    yield None, stages.main, ["context_encoder", *common, *with_settings(base)]
-    yield None, stages.main, ["4", *common, *with_settings(base + plus)]
+    training = ["--profile", name, "--photos", "train"]
+    yield None, train, ["4", *training, *with_settings(base)]
+    yield None, train, ["context_encoder", *training, *with_settings(base)]
+    yield None, train, ["4", *training, *with_settings(base + plus)]
     for kind, changes in {"cascade": base, "cascade+": base + plus}.items():
         out = results / published.NAMES[kind]
         yield out, published.main, [trained(4, changes), "--out", str(out)]
@@ -108,7 +119,7 @@ def main() -> None:
             continue
         left = (until - time.monotonic()) / 60
         if left <= 0:
-            parser.exit(stages.PAUSED, "paused between two tasks; the same command goes on\n")
+            parser.exit(cli.PAUSED, "paused between two tasks; the same command goes on\n")
         pausing = ["--minutes", str(left)] if command is not published.main and command is not evaluate.main else []
         print(f"{command.__module__} {' '.join(arguments)}", flush=True)
         command([*arguments, *(pausing if args.minutes < float("inf") else [])])

@@ -12,13 +12,13 @@ arithmetic of a step over its time, beside that of a large matrix product in the
 """
 
 import argparse
-import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
@@ -56,7 +56,7 @@ def ours(stage: int, profile: Profile, device: str, compiled: bool = False) -> C
         for module in t.modules.values():
             getattr(module, "module", module).compile()  # what Fabric wraps
     batches = pool(stage, profile).split(batch_of(stage, profile))
-    photos = loop._on_device((batch.float().div_(255) for batch in cycle(batches)), fabric.device)
+    photos = loop.on_device((batch.float().div_(255) for batch in cycle(batches)), fabric.device)
 
     def step() -> dict[str, Tensor]:
         rng = devices.random_for(fabric.device, stage, t.step)
@@ -164,6 +164,14 @@ def peak(device: str, precision: str, rounds: int = 7) -> float:
     return 2 * side**3 / take_turns({"product": lambda: a @ b}, rounds, device)["product"]
 
 
+def operations(step: Callable[[], object]) -> int:
+    """Floating point operations of a step's convolutions and matrix products, counted while it is made; a
+    multiply-add is two."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9, compiled: bool = False) -> list[dict]:
     """Rows of task (the stage), way, seconds a step, photos in it, how many times as fast ours is, and for ours the
     share of the peak."""
@@ -175,8 +183,8 @@ def measure(device: str = "cpu", profile: Profile | None = None, rounds: int = 9
         runs = {(task, "ours"): ours(stage, profile, device), (task, "plain"): plain(stage, profile, device)}
         if compiled:
             runs[task, "ours, compiled"] = ours(stage, profile, device, compiled=True)
+        work = operations(runs[task, "ours"])
         for row in compare(take_turns(runs, rounds, device), list(runs)):
-            work = 2 * stages.multiply_adds(stage, dataclasses.asdict(profile))  # floating point operations
             share = work / row["seconds"] / most if row["way"] != "plain" else None
             rows.append({**row, "profile": profile.name, "batch": batch_of(stage, profile), "share_of_peak": share})
     return rows

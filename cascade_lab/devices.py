@@ -1,5 +1,6 @@
 """Where a computation runs: the device, its precision, and random numbers made for it."""
 
+import hashlib
 import logging
 
 import numpy as np
@@ -9,14 +10,31 @@ from lightning_fabric import Fabric
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision in every notebook
 
 
-def random_for(device: torch.device | str, *key: int) -> torch.Generator:
+def random_for(device: torch.device | str, *key: int | str) -> torch.Generator:
     """A generator for one purpose: the same key gives the same numbers, another key independent ones."""
-    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    numbers = [
+        part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "big")
+        for part in key
+    ]
+    state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
 
 def fabric_for(precision: str = "auto", accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
-    """Lightning Fabric over the devices asked for, launched, in a profile's precision."""
+    """Lightning Fabric over the devices asked for, launched, in a profile's precision.
+
+    Args:
+        precision: ``"auto"``, or what Fabric calls it.
+        accelerator: ``"auto"`` takes a GPU if there is one; else ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        devices: GPUs, or processes on a CPU, of each node.
+        nodes: machines.
+
+    Raises:
+        ValueError: fewer than one device or node.
+        RuntimeError: this machine has no such accelerator, or not so many devices.
+    """
+    if min(devices, nodes) < 1:
+        raise ValueError(f"a training needs at least one device and one node, got {devices=} and {nodes=}")
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     precision = best_precision(precision, torch.device(accelerator))

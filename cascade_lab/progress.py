@@ -1,14 +1,18 @@
-"""How far a long run is: a bar in a notebook, one line an interval in a log."""
+"""How far a long run is: tqdm's line, rewritten in place where that can be, and seldom where it cannot."""
 
+import shutil
 import sys
 import time
 
+from tqdm import tqdm
+
 
 class Progress:
-    """Shows the steps done, the losses, the speed and the time left.
+    """Shows the steps done, the losses, the speed and the time left, in ASCII.
 
-    In a notebook one line is rewritten in place, and what stands there at the end stays on the page. Anywhere else a
-    new line is printed every ``interval`` seconds, and at the end.
+    In a notebook and in a terminal one line is rewritten in place, and what stands there at the end stays. Elsewhere,
+    in a log, a new line is written every ten seconds, and at the end. tqdm's own bars would leave a widget or hundreds
+    of lines on a notebook's page.
 
     Args:
         title: what runs.
@@ -16,47 +20,36 @@ class Progress:
         done: how many were done before, by the run that is resumed.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0, interval: float = 10.0) -> None:
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.done = title, total, done
-        self.begin = time.monotonic()
-        self.handle = None
+        self.begin = self.shown = time.monotonic()
+        self.handle, self.terminal = None, sys.stderr.isatty()
         if "ipykernel" in sys.modules:
             from IPython.display import display
 
-            self.interval = 0.5
             self.handle = display({"text/plain": self.line(done, {})}, raw=True, display_id=True)
-        else:
-            self.interval = interval
-        self.shown = self.begin
+        self.interval = 0.5 if self.handle or self.terminal else 10.0
 
     def line(self, step: int, losses: dict[str, float]) -> str:
-        seconds = time.monotonic() - self.begin
-        each = seconds / max(1, step - self.done)
-        bar = "━" * round(20 * step / self.total)
-        parts = [f"{self.title}  {bar:<20}  {step}/{self.total}"]
-        parts += [f"{name} {value:.3g}" for name, value in losses.items()]
-        if step > self.done:
-            parts.append(f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s/step")
-            left = each * (self.total - step)
-            parts.append(f"{clock(left)} left" if step < self.total else f"{clock(seconds)} in all")
-        return "  ".join(parts)
+        return tqdm.format_meter(
+            step,
+            self.total,
+            time.monotonic() - self.begin,
+            ncols=shutil.get_terminal_size().columns - 1 if self.terminal else None,
+            prefix=self.title,
+            ascii=True,
+            unit=" steps",
+            postfix=", ".join(f"{name} {value:.3g}" for name, value in losses.items()),
+            initial=self.done,
+        )
 
     def update(self, step: int, losses: dict[str, float]) -> None:
-        now = time.monotonic()
-        if step < self.total and now - self.shown < self.interval:
+        now, last = time.monotonic(), step >= self.total
+        if not last and now - self.shown < self.interval:
             return
         self.shown = now
         if self.handle is not None:
             self.handle.update({"text/plain": self.line(step, losses)}, raw=True)
         else:
-            print(self.line(step, losses), flush=True)
-
-
-def clock(seconds: float) -> str:
-    """
-    >>> clock(4000), clock(75)
-    ('1:06:40', '1:15')
-    """
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+            start, end = ("\r", "\n" if last else "") if self.terminal else ("", "\n")
+            print(start + self.line(step, losses), end=end, file=sys.stderr, flush=True)

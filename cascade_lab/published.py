@@ -74,14 +74,14 @@ def publish(trained: Path, out: Path) -> None:
         ValueError: the run is not finished, or its weights do not bear half precision.
     """
     states, about = checkpoints.read_weights(trained), checkpoints.read_about(trained)
-    finished = checkpoints.finished(trained.parent)
-    if finished is None:
-        raise ValueError(f"{trained.parent} holds no finished run: train it to its end first")
+    record = checkpoints.record_beside(trained)
+    if record is None:
+        raise ValueError(f"no record beside {trained} tells of it: train it to its end first")
     kept = {name: halved(state) for name, state in states.items() if name not in JUDGES}
     for name, state in kept.items():
         if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
             raise ValueError(f"{trained}: {name}.{bad[0]} is too large for half precision")
-    checkpoints.save_states(out, kept, {**about, "training": finished[1]})
+    checkpoints.save_states(out, kept, {**about, "training": record})
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -61,6 +61,16 @@ class TestTraining:
             assert row["seconds"] > 0
             assert (row["share_of_peak"] is None) == (row["way"] == "plain")
 
+    def test_operations_counted_by_hand(self):
+        """Of stage 1, which has the generator alone: 32 px, 4 channels in every layer, one block, 2 photos."""
+        taps = 4 * 4 * 4  # of a kernel of 4 x 4 over 4 channels, or to 4
+        encoder = [taps // 4 * 3 * 4 * 16**2, *(taps * 4 * side**2 for side in (8, 4, 2, 1))]
+        block = [9 * 4 * 4 * 1**2] * 2
+        decoder = [*(taps * 4 * side**2 for side in (1, 2, 4, 8)), taps * 3 * 16**2]  # a kernel for each pixel below
+        forward = sum([*encoder, *block, *decoder])
+        multiply_adds = 3 * forward - encoder[0]  # the photo needs no gradient
+        assert training.operations(training.ours(1, tiny("32-true"), "cpu")) == 2 * 2 * multiply_adds
+
     @pytest.mark.parametrize("stage", [1, 2])
     def test_both_ways_train_the_same(self, stage):
         """Stages without chance: in 32 bits the losses agree for as many steps as the pool has batches."""

@@ -7,11 +7,11 @@ import torch
 
 from cascade_core.conventions import from_pixels, to_pixels
 from cascade_core.degradations import HOLE_COLOR, center_hole, degrade
-from cascade_lab import data, published, restoration
+from cascade_lab import data, devices, published, restoration
 from cascade_lab.data.brush import brush_masks
 from cascade_lab.evaluation import evaluate
 from cascade_lab.show import figures, interactive
-from cascade_lab.training import checkpoints, loop, stages
+from cascade_lab.training import checkpoints, stages
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
 SIDE = 384  # px of the curtain's photo
@@ -24,7 +24,7 @@ def columns(weights: Path) -> None:
     size, hole = settings["size"], settings["hole"]
     crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
     masks = center_hole(len(crops), size, size, hole)
-    spoiled = degrade(crops, masks, {"low": 1.0}, loop.random_for("cpu", 3), HOLE_COLOR)
+    spoiled = degrade(crops, masks, {"low": 1.0}, devices.random_for("cpu", 3), HOLE_COLOR)
     methods = evaluate.of_weights(weights)
     with torch.no_grad():
         columns = {
@@ -38,7 +38,7 @@ def columns(weights: Path) -> None:
 
 def curtain(weights: Path) -> None:
     """A whole photo, scratched, blurred and noisy, and what `cascade_lab.restoration` makes of it."""
-    random = loop.random_for("cpu", 7)
+    random = devices.random_for("cpu", 7)
     photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
     mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
     spoiled = degrade(photo, mask, {"low": 1.0}, random, HOLE_COLOR).images

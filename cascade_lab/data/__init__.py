@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 
 from cascade_lab.data.manifest import NAME, SPLITS, parse_manifest, pick_split
 from cascade_lab.data.photos import Photos, random_square, read_photo, square
-from cascade_lab.data.shards import Shards, ShardSteps, open_shards
+from cascade_lab.data.shards import ALONE, Readers, Shards, ShardSteps, open_shards
 
-__all__ = ["Photos", "Shards", "crop_names", "open_photos", "read_photo", "test_crops", "training_batches"]
+__all__ = ["Photos", "Readers", "Shards", "crop_names", "open_photos", "read_photo", "test_crops", "training_batches"]
 
 # The photos in scikit-image's wheel. Both views of the motorcycle stand on one side of the split.
 WHEEL = {
@@ -128,23 +128,21 @@ def training_batches(
     start: int,
     stop: int,
     scale: tuple[float, float] = (0.0, 1.0),
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
+    readers: Readers = ALONE,
 ) -> Iterator[torch.Tensor]:
     """Random square crops for the steps `start` to `stop` - 1.
 
     Crop number i is determined by (seed, i) alone: each epoch visits all photos in an order of its own, and the
     crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees the batches
-    it would have seen, with any number of workers, and `world` ranks see between them what one rank would with
-    batches `world` times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
+    it would have seen, with any number of workers, and all ranks see between them what one rank would with batches as
+    many times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
 
     Args:
         size: side of the crops in pixels.
         batch: crops a step, on each rank.
         scale: range from which the extent of each crop is drawn evenly: 0 is `size` pixels at 1:1, 1 is the
             photo's whole short side, shrunk to `size`.
-        workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
+        readers: the workers of this rank, and its place among the ranks.
 
     Returns:
         An iterator over float32 tensors (batch, 3, size, size) in [0, 1], on the CPU.
@@ -154,8 +152,9 @@ def training_batches(
     """
     if not 0 <= scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale must be (low, high) with 0 <= low <= high <= 1, got {scale}")
-    if not 0 <= rank < world:
-        raise ValueError(f"rank must be one of 0 ... world - 1, got rank {rank} of {world}")
+    workers, world = readers.workers, readers.world
+    if not 0 <= readers.rank < world:
+        raise ValueError(f"the readers' rank must be one of 0 ... world - 1, got rank {readers.rank} of {world}")
     if min(size, batch) < 1 or min(seed, start, workers) < 0:
         raise ValueError(f"{size=} and {batch=} must be at least 1; {seed=}, {start=} and {workers=} at least 0")
     if len(photos) * photos.repeats < batch * world:
@@ -164,10 +163,10 @@ def training_batches(
             f"{batch * world}: choose a smaller batch or add photos"
         )
     if isinstance(photos, Shards):
-        steps = ShardSteps(photos, size, batch, seed, start, stop, scale, rank, world)
+        steps = ShardSteps(photos, size, batch, seed, range(start, stop), scale, readers)
         order, workers = None, min(workers, steps.most_workers())
     else:
-        steps = _Steps(photos, size, batch, seed, scale, rank, world)
+        steps = _Steps(photos, size, batch, seed, scale, readers)
         order = range(start, stop)
     loader = DataLoader(
         steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None
@@ -178,9 +177,9 @@ def training_batches(
 class _Steps:
     """Step -> its crops as bytes (batch, 3, size, size): the map that a DataLoader's workers look up."""
 
-    def __init__(self, photos, size, batch, seed, scale, rank, world):
+    def __init__(self, photos, size, batch, seed, scale, readers):
         self.photos, self.size, self.batch, self.seed, self.scale = photos, size, batch, seed, scale
-        self.rank, self.world, self._epoch, self._order = rank, world, -1, None
+        self.rank, self.world, self._epoch, self._order = readers.rank, readers.world, -1, None
 
     def __getitem__(self, step: int) -> torch.Tensor:
         first = step * self.batch * self.world + self.rank

@@ -19,6 +19,7 @@ import urllib.request
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,18 @@ from cascade_lab.data.photos import hash_lines, random_square, read_photo
 
 BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, about 110 MB of ImageNet a worker
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who reads the batches of a training: processes beside this rank's own, and its place among the ranks."""
+
+    workers: int = 0
+    rank: int = 0
+    world: int = 1
+
+
+ALONE = Readers()
 
 
 class Shards:
@@ -102,11 +115,11 @@ def open_shards(source: str, split: str) -> Shards:
 class ShardSteps(IterableDataset):
     """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
 
-    def __init__(self, shards: Shards, size, batch, seed, start, stop, scale, rank, world):
-        if len(shards.urls) < world:
-            raise ValueError(f"{len(shards.urls)} shards cannot be split over {world} ranks")
+    def __init__(self, shards: Shards, size, batch, seed, steps: range, scale, readers: Readers):
+        if len(shards.urls) < readers.world:
+            raise ValueError(f"{len(shards.urls)} shards cannot be split over {readers.world} ranks")
         self.shards, self.size, self.batch, self.seed, self.scale = shards, size, batch, seed, scale
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self.start, self.stop, self.rank, self.world = steps.start, steps.stop, readers.rank, readers.world
 
     def most_workers(self) -> int:
         """Workers that have a shard each."""

@@ -9,7 +9,6 @@ cut is resumed, since `stages.train` does both.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import shlex
@@ -26,6 +25,7 @@ from torch import Tensor
 from cascade_core.metrics import Interval
 from cascade_core.models import Cascade
 from cascade_lab import data, devices
+from cascade_lab.cli import PAUSED
 from cascade_lab.evaluation import evaluate
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
@@ -92,7 +92,7 @@ def shortened(profile: Profile, share: float) -> Profile:
     names = [f"stage{number}_steps" for number in stages.STAGES]
     steps = {name: max(1, round(share * getattr(profile, name))) for name in names}
     measured = min(profile.stage4_norm_steps, max(10, round(share * profile.stage4_norm_steps)))
-    return dataclasses.replace(profile, **steps, stage4_norm_steps=measured)
+    return profile.changed(**steps, stage4_norm_steps=measured)
 
 
 def run(
@@ -130,7 +130,7 @@ def run(
     for i, seed in enumerate(seeds):
         for k, name in enumerate(names):
             report(f"{name}, seed {seed} ({i * len(names) + k + 1} of {len(names) * len(seeds)})")
-            arm = dataclasses.replace(profile, **every[name])
+            arm = profile.changed(**every[name])
             trained = stages.train(4, arm, photos, out, seed, fabric, until)
             method = evaluate.network(Cascade(**trained.networks).eval(), "restored")
             values = {}
@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
     until = time.monotonic() + 60 * args.minutes
     try:
         evaluate.writable(args.out, args.force)
-        profile = profiles.read(args.profile, dict(stages.read_setting(text) for text in args.set))
+        profile = profiles.read(args.profile, dict(profiles.parse_setting(text) for text in args.set))
         profile = shortened(profile, args.share)
         photos, test = data.open_photos(args.data, "train"), data.open_photos(args.test, "test")
         if photos.hash == test.hash:
@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
         content = {
             "kind": "ablation",
             "name": args.name or (Path(args.test).name if args.test else "scikit-image"),
-            "profile": dataclasses.asdict(profile),
+            "profile": profile.model_dump(),
             "mode": args.mode,
             "seeds": args.seeds,
             "photos": data.photos_record(test),
@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
         }
         evaluate.write(args.out, content)
     except stages.Paused as pause:
-        parser.exit(stages.PAUSED, f"{pause}\n")
+        parser.exit(PAUSED, f"{pause}\n")
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"written: {args.out}")

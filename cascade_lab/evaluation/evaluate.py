@@ -410,8 +410,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
 
 def weights_record(path: Path) -> dict[str, Any]:
     """A weights file's hash and, if it lies where it was trained, the training's record."""
-    record = path.with_name(checkpoints.RECORD)
-    about = json.loads(record.read_text()) if record.is_file() else checkpoints.read_about(path)
+    about = checkpoints.record_beside(path) or checkpoints.read_about(path)
     about = about.get("training", about)
     return {"file": f"{path.parent.name}/{path.name}", "sha256": checkpoints.sha256(path), "training": about}
 

@@ -228,7 +228,7 @@ def training() -> Drawing:
     """
     depth: dict[int, int] = {}
     for number, stage in stages.STAGES.items():
-        depth[number] = 1 + max((depth[start] for start in stage.start.values()), default=-1)
+        depth[number] = 1 + max((depth[source] for source in stage.starts_from.values()), default=-1)
     half, gap, y = (WIDTH - 16) / 2, 12, 2.0
     parts, spoke, places = [], [], {}
     for level in range(max(depth.values()) + 1):
@@ -242,13 +242,13 @@ def training() -> Drawing:
             places[stage.number] = y, y + height
             parts.append(frame(x, y, width, height))
             parts += [text(x + 10, y + 20 + 17 * i, words, weight=weight) for i, (words, weight) in enumerate(lines)]
-            starts = [f"the {NETWORKS[name]} starts from stage {start}" for name, start in stage.start.items()]
+            starts = [f"the {NETWORKS[name]} starts from stage {source}" for name, source in stage.starts_from.items()]
             spoke.append("; ".join([" ".join(words for words, _ in lines), *starts]))
         y += height + 44
     for number, stage in stages.STAGES.items():
-        for name, start in stage.start.items():
+        for name, source in stage.starts_from.items():
             x = 24 + COLUMNS[name] * (half + gap)
-            parts.append(arrow(x, places[start][1], places[number][0]))
+            parts.append(arrow(x, places[source][1], places[number][0]))
             for i, words in enumerate(textwrap.wrap(f"starts from this {NETWORKS[name]}", 30)):
                 parts.append(text(x + 10, places[number][0] - 44 + 19 + 15 * i, words, 11, opacity=0.8))
     return Drawing("The four training stages", ". ".join(spoke), "".join(parts), y - 42)

@@ -1,15 +1,15 @@
 """What a training run saves, atomically, and what is refused when it is read again.
 
-A run's folder holds, while it trains, ``step-00000500/`` (weights and all else that resuming needs), and when it is
-done ``weights.safetensors``, ``losses.csv`` and, written last, ``record.json``. Everything is written under a temporary
-name and renamed when it is whole, so a killed run leaves the step before, never half a file.
+A run's folder holds, while it trains, ``resume.pt`` (the last step that was saved, with all that resuming needs), and
+when it is done ``weights.safetensors``, ``losses.csv`` and, written last, ``record.json``. Everything is written under
+a temporary name and renamed when it is whole, so a killed run leaves the step before, never half a file.
 """
 
 import csv
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +23,37 @@ from torch import Tensor, nn
 WEIGHTS, RESUME, LOSSES, RECORD = "weights.safetensors", "resume.pt", "losses.csv", "record.json"
 
 
+@contextmanager
+def told(fault: str, advice: str) -> Iterator[None]:
+    """Make whatever a damaged file makes its readers raise into a ``ValueError`` of one line: fault, reason, advice."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if not line.endswith(":")] or [type(error).__name__]
+        reason = f"it has no {lines[0]}" if isinstance(error, KeyError) else lines[0].split(". ")[0].strip()
+        raise ValueError(f"{fault} ({reason}); {advice}") from error
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a full disk, which each library reports in its own way, into an ``OSError`` that says how to go on."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OSError(
+            f"{folder} cannot be written ({str(error).splitlines()[0]}); "
+            "make room there: the same command goes on from the last step that was saved"
+        ) from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary name beside ``path``, then rename it: the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        os.umask(mask := os.umask(0))  # there is no other way to read it
+        temporary.chmod(0o666 & ~mask)  # safetensors' own files are for their owner alone
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -38,9 +63,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def try_writing(path: Path) -> None:
     """Raise ``OSError`` where ``path`` cannot be written; leaves no file behind."""
-    trial = path.with_name(f".{path.name}.writable")
-    write_atomically(trial, lambda file: file.write_text(""))
-    trial.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def clear(folder: Path) -> None:
+    """Remove what `write_atomically` had begun when it was killed."""
+    for path in folder.glob(".*.[0-9]*"):
+        path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
@@ -61,12 +92,9 @@ def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: M
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """An open weights file, and what its header says; ValueError where it is not there, cut short, or another's."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            yield file, {**about, "settings": renamed(about["settings"])}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} holds no whole weights of this package ({error}); make it again") from error
+    with told(f"{path} holds no whole weights of this package", "make it again"), safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {})["about"])
+        yield file, {**about, "settings": renamed(about["settings"])}
 
 
 RENAMED = {"fill": "hole_color", "generator_start": "generator_fill", "refiner_width": "deblur_denoise_width"}
@@ -87,65 +115,36 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """The states in a weights file by network.
 
     Raises:
-        ValueError: the file is not there, cut short, or no weights of this package.
+        ValueError: the file is not there, cut short, or no weights of this package, or a weight is not a number.
     """
     with opened(path) as (file, _):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
+        if value.isnan().any():
+            raise ValueError(f"{path}: {key} is not a number, the training has diverged; train it anew")
         name, _, parameter = key.partition(".")
         name = "deblur_denoise" if name == "refiner" else name  # of files from before the network got its name
         states.setdefault(name, {})[parameter] = value
     return states
 
 
-def save_step(folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], resume: dict) -> None:
-    """Save one step of a run; the steps before it are removed once it is whole. ``resume["step"]`` is its number."""
-    whole = folder / f"step-{resume['step']:08d}"
-    partial = folder / f".{whole.name}.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_weights(partial / WEIGHTS, networks, about)
-    write_atomically(partial / RESUME, lambda file: torch.save(resume, file))
-    shutil.rmtree(whole, ignore_errors=True)
-    os.replace(partial, whole)
-    for old in saved_steps(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
+def save_step(folder: Path, state: Mapping[str, Any]) -> None:
+    """Save one step of a run in place of the one before: whatever of tensors and numbers resuming needs."""
+    with writing(folder):
+        write_atomically(folder / RESUME, lambda file: torch.save(state, file))
 
 
-def saved_steps(folder: Path) -> list[Path]:
-    """The whole steps in a run's folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
-def load_step(path: Path, networks: Mapping[str, nn.Module]) -> dict:
-    """Put a saved step's weights into the networks; returns what else resuming needs.
+def load_step(folder: Path, restore: Callable[[dict[str, Any]], None]) -> None:
+    """Give ``restore`` the step that was saved, if there is one.
 
     Raises:
-        ValueError: the step cannot be read; the message names it and how to go on.
+        ValueError: it cannot be read, or not restored; the message names it and how to go on.
     """
-    try:
-        load_into(networks, path / WEIGHTS)
-        return torch.load(path / RESUME, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch raise
-        reason = str(error).split(". ")[0]
-        raise ValueError(f"{path} cannot be resumed from ({reason}); remove it to start this stage again") from error
-
-
-def load_into(networks: Mapping[str, nn.Module], path: Path) -> None:
-    """Put the weights of a file into the networks of the same names.
-
-    Raises:
-        ValueError: a network is missing in the file, or has another shape there.
-    """
-    states = read_weights(path)
-    for name, network in networks.items():
-        if name not in states:
-            raise ValueError(f"{path} holds {', '.join(states)}, but no {name}")
-        try:
-            network.load_state_dict(states[name])
-        except RuntimeError as error:
-            raise ValueError(f"the {name} in {path} has another architecture: {error}") from error
+    path = folder / RESUME
+    if path.is_file():
+        with told(f"{path} cannot be resumed from", "remove it to start this stage again"):
+            restore(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def sha256(path: Path) -> str:
@@ -156,8 +155,7 @@ def sha256(path: Path) -> str:
 def finish(
     folder: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any], history: list, record: dict
 ) -> None:
-    """Write a run's results, the record last; its presence says that the run is done. Removes the saved steps."""
-    save_weights(folder / WEIGHTS, networks, about)
+    """Write a run's results, the record last; its presence says that the run is done. Removes the saved step."""
 
     def write_losses(file: Path) -> None:
         with open(file, "w", newline="") as text:
@@ -165,31 +163,48 @@ def finish(
             writer.writeheader()
             writer.writerows(history)
 
-    write_atomically(folder / LOSSES, write_losses)
-    record = {**record, "losses": history[-1], "weights_sha256": sha256(folder / WEIGHTS)}
-    write_atomically(folder / RECORD, lambda file: file.write_text(json.dumps(record, indent=1)))
-    for step in saved_steps(folder):
-        shutil.rmtree(step, ignore_errors=True)
+    with writing(folder):
+        save_weights(folder / WEIGHTS, networks, about)
+        write_atomically(folder / LOSSES, write_losses)
+        record = {**record, "losses": history[-1], "weights_sha256": sha256(folder / WEIGHTS)}
+        write_atomically(folder / RECORD, lambda file: file.write_text(json.dumps(record, indent=1)))
+    (folder / RESUME).unlink(missing_ok=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What made a finished run."""
-    return json.loads((folder / RECORD).read_text())
+    """What made a finished run.
+
+    Raises:
+        ValueError: the record is not whole.
+    """
+    with told(f"{folder / RECORD} is no whole record of a training", f"remove {folder} to train it again"):
+        record = json.loads((folder / RECORD).read_text())
+        return {**record, "weights_sha256": record["weights_sha256"]}
+
+
+def record_beside(weights: Path) -> dict[str, Any] | None:
+    """The record in the folder of a weights file, if it tells of this very file."""
+    if not (weights.parent / RECORD).is_file():
+        return None
+    record = read_record(weights.parent)
+    return record if weights.is_file() and sha256(weights) == record["weights_sha256"] else None
 
 
 def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
     """The loss history and the record of a finished run; ``None`` if it is not finished.
 
     Raises:
-        ValueError: the weights are not those of the record.
+        ValueError: the weights are not those of the record, or a file is damaged or missing.
     """
     if not (folder / RECORD).is_file():
         return None
-    record = read_record(folder)
-    if not (folder / WEIGHTS).is_file() or sha256(folder / WEIGHTS) != record["weights_sha256"]:
+    record = record_beside(folder / WEIGHTS)
+    if record is None:
         raise ValueError(
             f"{folder / WEIGHTS} is not the file that {RECORD} tells of; remove {folder} to train it again"
         )
-    with open(folder / LOSSES, newline="") as text:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text)]
-    return history, record
+    with (
+        told(f"{folder / LOSSES} is no whole loss curve", f"remove {folder} to train it again"),
+        open(folder / LOSSES, newline="") as text,
+    ):
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text)], record

@@ -6,20 +6,22 @@ and on a CPU a run that was killed and resumed ends in the same bits as one that
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from cascade_core.steps import Step, Training
+from cascade_core.steps import Training
 from cascade_lab.data.brush import rectangle_masks
-from cascade_lab.devices import random_for
 from cascade_lab.progress import Progress
 from cascade_lab.training import checkpoints
+from cascade_lab.training.plan import Job, Parts, Stage
 from cascade_lab.training.profiles import Profile
+
+STATEFUL = ("networks", "optimizers", "rates")  # of a training under way: what has a state to save
 
 
 class TrainingError(RuntimeError):
@@ -34,34 +36,31 @@ class FabricTraining(Training):
     """A stage under way, on the devices of a Fabric and in its precision.
 
     Args:
-        constant: names of the optimizers whose rate stays, instead of rising and falling.
+        parts: what the step works with; here the modules go to their devices, wrapped by Fabric.
+        steps: how many steps there are, over which the learning rates rise and fall.
 
     Attributes:
-        modules: those given, on their devices, wrapped by Fabric.
         step: how many steps were made.
         history: the loss curves: one dict of means for each ``log_every`` steps.
     """
 
     def __init__(
-        self,
-        profile: Profile,
-        fabric: Fabric,
-        networks: Mapping[str, nn.Module],
-        modules: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        constant: tuple[str, ...] = (),
+        self, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module], parts: Parts, steps: int
     ) -> None:
         super().__init__(profile, networks, {}, {})
-        self.profile, self.fabric, self.constant = profile, fabric, constant
-        for name, module in modules.items():
+        self.fabric = fabric
+        self.rates: dict[str, LambdaLR] = {}
+        for name, module in parts.modules.items():
             if fabric.world_size > 1 and fabric.device.type == "cuda":  # there is none for CPUs
                 module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
             module = module.train().to(memory_format=torch.channels_last)
-            if name in optimizers:
-                self.modules[name], self.optimizers[name] = fabric.setup(module, optimizers[name])
-            else:  # nothing to train
+            optimizer = parts.optimizers.get(name)
+            if optimizer is None:  # nothing to train
                 self.modules[name] = fabric.to_device(module)
-        self.rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+                continue
+            if name not in parts.constant:
+                self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
+            self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.step, self.seconds, self.history = 0, 0.0, []
 
     def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
@@ -71,7 +70,7 @@ class FabricTraining(Training):
         waits for the device.
         """
         coin = torch.Generator().manual_seed(rng.initial_seed())
-        if self.profile.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
+        if self.settings.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
             return None
         n, _, height, width = photo.shape
         return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)
@@ -82,12 +81,20 @@ class FabricTraining(Training):
     def autocast(self):
         return self.fabric.autocast()
 
-    def set_rates(self, steps: int) -> None:
-        """The learning rates of the coming step."""
-        factor = rate_factor(self.step, steps, self.profile.warmup_share)
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self.rates[name] * (1.0 if name in self.constant else factor)
+    def state(self) -> dict:
+        """What resuming needs."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            **{kind: {name: part.state_dict() for name, part in getattr(self, kind).items()} for kind in STATEFUL},
+        }
+
+    def restore(self, state: dict) -> None:
+        for kind in STATEFUL:
+            for name, part in getattr(self, kind).items():
+                part.load_state_dict(state[kind][name])
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
 
 
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
@@ -99,70 +106,63 @@ def rate_factor(step: int, steps: int, warmup_share: float) -> float:
     warmup = round(steps * warmup_share)
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def run(
-    training: FabricTraining,
-    step: Step,
-    title: str,
-    steps: int,
-    photos: Callable[[int], Iterator[Tensor]],
-    key: tuple[int, ...],
-    folder: Path,
-    about: Mapping[str, Any],
-    until: float = math.inf,
-) -> None:
-    """Make ``steps`` steps, or those that a killed run has left.
+def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
+    """Make all steps of a stage, or those that a killed run has left.
 
     Args:
-        step: one step: takes the training, the photos and random numbers; returns its losses by name.
-        title: of the progress lines, and of the error messages.
-        photos: from a step's number to the batches from there on, on the CPU.
-        key: what seeds the random numbers, with the step and the rank.
+        t: the stage's networks and optimizers, before their first step.
         folder: where the steps are saved, and looked for.
-        about: goes into the header of the weights.
-        until: the time of `time.monotonic` at which to stop at the latest.
 
     Raises:
         TrainingError: a loss is not finite, or the critic's gradient has vanished.
-        Paused: ``until`` would pass before the next point of the loss curves; the steps made are saved.
+        Paused: the job's time would be over before the next point of the loss curves; the steps made are saved.
+        OSError: a step cannot be saved, the disk is full, say.
+        ValueError: the saved step cannot be resumed from.
     """
-    fabric, profile = training.fabric, training.profile
-    _resume(training, folder)
-    batches = _on_device(photos(training.step), fabric.device)
-    progress = Progress(title, steps, training.step)
-    sums: dict[str, Tensor] = {}
-    counted, begin, longest = 0, time.monotonic() - training.seconds, 0.0
-    point = time.monotonic()
-    while training.step < steps:
-        training.set_rates(steps)
-        rng = random_for(fabric.device, *key, training.step, fabric.global_rank)
-        for name, value in step(training, batches, rng).items():
-            sums[name] = sums.get(name, 0) + value.detach()
-        training.step += 1
-        counted += 1
-        if training.step % profile.log_every and training.step < steps:
-            continue
-        # the one place that waits for the device
-        means = {name: float(fabric.all_reduce(total / counted)) for name, total in sums.items()}
-        _check(means, title, training.step)
-        training.history.append({"step": float(training.step), **means})
-        training.seconds = time.monotonic() - begin
-        if fabric.is_global_zero:
-            progress.update(training.step, means)
-        sums, counted = {}, 0
+    profile, fabric, steps = job.profile, job.fabric, stage.setting(job.profile, "steps")
+    if fabric.is_global_zero:
+        checkpoints.clear(folder)
+    checkpoints.load_step(folder, t.restore)
+    batches = on_device(job.batches(stage, t.step, steps), fabric.device)
+    progress = Progress(stage.title, steps, t.step) if fabric.is_global_zero else None
+    begin, longest = time.monotonic() - t.seconds, 0.0
+    while t.step < steps:
+        before = time.monotonic()
+        means = _advance(t, stage, job, batches, min(steps, t.step + profile.log_every - t.step % profile.log_every))
+        _check(means, stage.title, t.step)
+        t.history.append({"step": float(t.step), **means})
         now = time.monotonic()
-        longest, point = max(longest, now - point), now
-        # a rank whose clock is ahead stops all of them
-        paused = bool(fabric.all_reduce(torch.tensor(float(now + 1.5 * longest > until)), reduce_op="sum"))
-        if training.step < steps and (paused or training.step % profile.save_every == 0):
-            _save(training, folder, about)
+        t.seconds, longest = now - begin, max(longest, now - before)
+        if progress:
+            progress.update(t.step, means)
+        late = torch.tensor(float(now + 1.5 * longest > job.until), device=fabric.device)
+        paused = bool(fabric.all_reduce(late, reduce_op="sum"))  # a rank whose clock is ahead stops all of them
+        if t.step < steps and (paused or t.step % profile.save_every == 0):
+            if fabric.is_global_zero:
+                checkpoints.save_step(folder, t.state())
+            fabric.barrier()
             if paused:
-                raise Paused(f"{title}: paused at step {training.step} of {steps}; the same command goes on")
+                raise Paused(f"{stage.title}: paused at step {t.step} of {steps}; the same command goes on")
 
 
-def _on_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+def _advance(t: FabricTraining, stage: Stage, job: Job, batches: Iterator[Tensor], end: int) -> dict[str, float]:
+    """Make the steps up to the next point of the loss curves; the means of their losses."""
+    sums: dict[str, Tensor] = {}
+    first = t.step
+    while t.step < end:
+        for name, value in stage.step(t, batches, job.random(stage, t.step)).items():
+            sums[name] = sums.get(name, 0) + value.detach()
+        for rate in t.rates.values():
+            rate.step()
+        t.step += 1
+    # the one place that waits for the device
+    return {name: float(t.fabric.all_reduce(total / (end - first))) for name, total in sums.items()}
+
+
+def on_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     for batch in batches:
         yield batch.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
@@ -176,25 +176,3 @@ def _check(means: dict[str, float], title: str, step: int) -> None:
             f"{title}, step {step}: the critic is dead, its gradient is {means['critic_gradient']:.1g}; "
             "clipped weights need batch norm in the critic, and critic_clip not too small"
         )
-
-
-def _save(training: FabricTraining, folder: Path, about: Mapping[str, Any]) -> None:
-    resume = {
-        "step": training.step,
-        "seconds": training.seconds,
-        "history": training.history,
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
-    }
-    if training.fabric.is_global_zero:
-        checkpoints.save_step(folder, training.networks, about, resume)
-    training.fabric.barrier()
-
-
-def _resume(training: FabricTraining, folder: Path) -> None:
-    saved = checkpoints.saved_steps(folder)
-    if not saved:
-        return
-    resume = checkpoints.load_step(saved[-1], training.networks)
-    training.step, training.seconds, training.history = resume["step"], resume["seconds"], resume["history"]
-    for name, optimizer in training.optimizers.items():
-        optimizer.load_state_dict(resume["optimizers"][name])

@@ -1,5 +1,4 @@
-"""The four training stages (section 3.4), and the baseline that is trained: what each one trains, from where, and the
-command that does it.
+"""The four training stages (section 3.4), and the baseline that is trained: what each one trains, and from where.
 
 For example::
 
@@ -7,45 +6,31 @@ For example::
 
 or from the shell, also on several GPUs or nodes::
 
-    python -m cascade_lab.training.stages 1 2 3 4 context_encoder --profile gpu --data PHOTOS --out runs --devices 4
+    cascade train 1 2 3 4 context_encoder --profile gpu --photos PHOTOS --out runs --devices 4
 """
 
-import argparse
-import hashlib
-import json
 import math
-import time
-from ast import literal_eval
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from cascade_core import steps
 from cascade_core.losses import GeneratorLoss, PerceptualLoss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from cascade_lab import data, devices, provenance
-from cascade_lab.baselines.context_encoder import (
-    ContextEncoder,
-    Discriminator,
-    check_context_encoder,
-    context_encoder_optimizers,
-    context_encoder_step,
-)
-from cascade_lab.show import layers
-from cascade_lab.training import checkpoints, loop, profiles
+from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator
+from cascade_lab.training import checkpoints, context_encoder, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
+from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
 from cascade_lab.training.profiles import Profile
 
-__all__ = ["STAGES", "TRAININGS", "Run", "TrainingError", "build", "load", "train"]
-
-PAUSED = 75  # exit code: "temporary failure, try again" (sysexits.h)
-
+__all__ = ["STAGES", "TRAININGS", "Job", "Paused", "Run", "Stage", "TrainingError", "build", "load", "sizes", "train"]
 
 BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "generator": lambda s: InpaintingGenerator(
@@ -63,65 +48,56 @@ BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 def build(name: str, settings: Mapping[str, Any], seed: int = 0) -> nn.Module:
     """A network with fresh weights by its name in ``BUILD``, in the settings' size.
 
-    The weights depend on the name and the seed alone, so arms of a comparison start from the same ones.
+    The weights depend on the name and the seed alone, so variants that are compared start from the same ones.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * len(BUILD) + list(BUILD).index(name))
+        torch.manual_seed(devices.random_for("cpu", seed, name).initial_seed())
         return BUILD[name](settings)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What a stage trains, and from where.
+def wasserstein(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """Generator and critic under RMSProp, as the paper says; the generator's loss of equation 7."""
+    features = PerceptualLoss(profile.perceptual_weights) if profile.perceptual_weight else None
+    loss = GeneratorLoss(profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight, features)
+    rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
+    optimizers = {name: torch.optim.RMSprop(networks[name].parameters(), rate) for name, rate in rates.items()}
+    return Parts({**networks, "loss": loss}, optimizers, constant=("critic",))
 
-    Attributes:
-        number: 1 to 4, or the name of a baseline that is trained.
-        networks: what is trained and saved, by name.
-        start: network -> stage whose weights it starts from.
-    """
 
-    number: int | str
-    title: str
-    step: steps.Step
-    networks: tuple[str, ...]
-    start: Mapping[str, int]
+def find_vgg(profile: Profile) -> None:
+    """Raise ``RuntimeError`` where the weights of the perceptual loss cannot be had."""
+    if profile.perceptual_weight:
+        PerceptualLoss(profile.perceptual_weights)
 
-    @property
-    def key(self) -> str:
-        """``stage1`` to ``stage4``, or the baseline's name: how its settings and its folder begin."""
-        return f"stage{self.number}" if isinstance(self.number, int) else self.number
 
-    def trains(self, profile: Profile) -> tuple[str, ...]:
-        """The networks to train; an arm of Table 2 trains stage 4 without the second one."""
-        return ("generator",) if self.number == 4 and profile.stage4_networks == "generator" else self.networks
-
-    def starts(self, profile: Profile) -> dict[str, int]:
-        """Network -> stage to start from; an arm of Table 2 trains stage 4 from scratch."""
-        scratch = self.number == 4 and profile.stage4_start == "scratch"
-        return {} if scratch else {n: s for n, s in self.start.items() if n in self.trains(profile)}
-
-    def setting(self, profile: Profile, name: str) -> Any:
-        return getattr(profile, f"{self.key}_{name}")
-
-    def side(self, profile: Profile) -> int:
-        """Of the squares that it trains on, px: stage 3 learns from smaller patches."""
-        return profile.stage3_patch if self.number == 3 else profile.size
+def joined(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """Both networks as one cascade."""
+    return with_adam(stage, profile, {"cascade": Cascade(**networks)})
 
 
 STAGES = {
-    1: Stage(1, "stage 1: generator, MSE", steps.step_1, ("generator",), {}),
-    2: Stage(2, "stage 2: generator and critic", steps.step_2, ("generator", "critic"), {"generator": 1}),
-    3: Stage(3, "stage 3: deblurring-denoising network", steps.step_3, ("deblur_denoise",), {}),
+    1: Stage(1, "stage 1: generator, MSE", steps.step_1, ("generator",)),
+    2: Stage(
+        2,
+        "stage 2: generator and critic",
+        steps.step_2,
+        ("generator", "critic"),
+        {"generator": 1},
+        assemble=wasserstein,
+        check=find_vgg,
+        batches=lambda profile: profile.critic_steps + 1,  # the critic's steps take batches of their own
+    ),
+    3: Stage(3, "stage 3: deblurring-denoising network", steps.step_3, ("deblur_denoise",)),
     4: Stage(
-        4, "stage 4: cascade", steps.step_4, ("generator", "deblur_denoise"), {"generator": 2, "deblur_denoise": 3}
+        4,
+        "stage 4: cascade",
+        steps.step_4,
+        ("generator", "deblur_denoise"),
+        {"generator": 2, "deblur_denoise": 3},
+        assemble=joined,
     ),
 }
-TRAININGS: dict[int | str, Stage] = {
-    **STAGES,
-    "context_encoder": Stage(
-        "context_encoder", "Context Encoder", context_encoder_step, ("context_encoder", "discriminator"), {}
-    ),
-}
+TRAININGS: dict[int | str, Stage] = {**STAGES, "context_encoder": context_encoder.STAGE}
 """The stages, and the baseline of Table 1 that is trained on the same photos."""
 
 
@@ -144,7 +120,7 @@ class Run:
 def train(
     stage: int | str,
     profile: Profile,
-    photos: data.Photos,
+    photos: data.Photos | data.Shards,
     out: str | Path,
     seed: int = 0,
     fabric: Fabric | None = None,
@@ -152,8 +128,8 @@ def train(
 ) -> Run:
     """Train a stage, and before it those that it starts from; what is finished is loaded, what was cut is resumed.
 
-    A stage's folder is named after all that decides its outcome (settings, seed, photos, the stages before), so two
-    runs share what they have in common and never mix what they have not.
+    A stage's folder is named after all that decides its outcome (`folder_of`), so two runs share what they have in
+    common and never mix what they have not. A run that paused on one device is no part of a run on two.
 
     Args:
         stage: 1 to 4, or ``"context_encoder"``.
@@ -165,21 +141,22 @@ def train(
     Raises:
         ValueError: arguments or photos that cannot work, told before the first step.
         RuntimeError: the weights of the perceptual loss cannot be had, told before the first step.
+        OSError: the disk is full.
         TrainingError: the run broke down.
         Paused: ``until`` came first; the next call goes on.
     """
     if stage not in TRAININGS:
         raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
-    out, fabric = Path(out), fabric or devices.fabric_for(profile.precision)
-    pending = [s for s in needed(stage, profile) if not checkpoints.finished(folder_of(s, profile, photos, out, seed))]
-    for number in pending:
-        check(TRAININGS[number], profile, photos, out, fabric)
-    for number in pending:
-        fit(TRAININGS[number], profile, photos, out, seed, fabric, until)
-    folder = folder_of(stage, profile, photos, out, seed)
+    job = Job(profile, photos, Path(out), seed, fabric or devices.fabric_for(profile.precision), until)
+    pending = [TRAININGS[s] for s in needed(stage, profile) if not checkpoints.finished(folder_of(s, job))]
+    for each in pending:
+        check(each, job)
+    for each in pending:
+        fit(each, job)
+    folder = folder_of(stage, job)
     history, record = checkpoints.finished(folder)
     networks = load(folder / checkpoints.WEIGHTS)
-    return Run(folder, {name: n.to(fabric.device) for name, n in networks.items()}, history, record)
+    return Run(folder, {name: n.to(job.fabric.device) for name, n in networks.items()}, history, record)
 
 
 def needed(stage: int | str, profile: Profile) -> list[int | str]:
@@ -188,229 +165,116 @@ def needed(stage: int | str, profile: Profile) -> list[int | str]:
     >>> needed(4, profiles.read("smoke"))
     [1, 2, 3, 4]
     """
-    before = {s for start in TRAININGS[stage].starts(profile).values() for s in needed(start, profile)}
+    before = {s for source in TRAININGS[stage].sources(profile).values() for s in needed(source, profile)}
     return [*sorted(before), stage]
 
 
-def check(plan: Stage, profile: Profile, photos: data.Photos, out: Path, fabric: Fabric) -> None:
+def check(stage: Stage, job: Job) -> None:
     """Find out before the first step what would stop a run in the middle: the folder, the photos, the VGG's weights."""
     try:
-        checkpoints.try_writing(out / checkpoints.RECORD)
+        checkpoints.try_writing(job.out / checkpoints.RECORD)
     except OSError as error:
-        raise ValueError(f"nothing can be written to the output folder {out}: {error}") from error
-    batches(plan, profile, photos, 0, 0, 0, fabric)
-    if plan.number == 2 and profile.perceptual_weight:
-        PerceptualLoss(profile.perceptual_weights)
-    if plan.number == "context_encoder":
-        check_context_encoder(profile)
+        raise ValueError(f"nothing can be written to the output folder {job.out}: {error}") from error
+    job.batches(stage, 0, 0)
+    stage.check(job.profile)
 
 
 def load(weights: str | Path) -> dict[str, nn.Module]:
-    """The networks in a weights file by name, in eval mode, on the CPU; their sizes stand in the file's header."""
-    states, settings = checkpoints.read_weights(Path(weights)), checkpoints.read_about(Path(weights))["settings"]
-    networks = {name: build(name, settings) for name in states}
-    for name, network in networks.items():
-        network.load_state_dict(states[name])
-        network.eval()
+    """The networks in a weights file by name, in eval mode, on the CPU; their sizes stand in the file's header.
+
+    The networks are built without memory and take the file's own tensors, so a header cannot ask for more than is
+    there.
+
+    Raises:
+        ValueError: the file is damaged, holds NaN, or its header does not fit the weights; the message names it.
+    """
+    path = Path(weights)
+    states, settings = checkpoints.read_weights(path), checkpoints.read_about(path)["settings"]
+    networks = {}
+    with checkpoints.told(f"the header of {path} does not fit its weights", "take another copy of the file"):
+        some = dict(profiles.read("smoke"))
+        known = profiles.validated({**some, **{name: settings[name] for name in SIZES}}, "its")
+        for name, state in states.items():
+            if name == "generator" and known.generator_blocks > len(state):
+                raise ValueError(f"it holds fewer tensors than its generator_blocks, {known.generator_blocks}")
+            with torch.device("meta"):
+                network = build(name, sizes(known))
+            kinds = {key: value.dtype for key, value in network.state_dict().items()}
+            network.load_state_dict({key: v.to(kinds.get(key)) for key, v in state.items()}, assign=True)
+            networks[name] = network.eval()
     return networks
 
 
-def fit(
-    plan: Stage, profile: Profile, photos: data.Photos, out: Path, seed: int, fabric: Fabric, until: float = math.inf
-) -> None:
+def fit(stage: Stage, job: Job) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
-    folder = folder_of(plan.number, profile, photos, out, seed)
-    key = seed, list(TRAININGS).index(plan.number) + 1
-    networks = {name: build(name, sizes(profile), seed) for name in plan.trains(profile)}
-    for name, start in plan.starts(profile).items():
-        before = folder_of(start, profile, photos, out, seed)
-        checkpoints.load_into({name: networks[name]}, before / checkpoints.WEIGHTS)
-    t = prepare(plan, profile, fabric, networks)
-    steps_in_all = plan.setting(profile, "steps")
-
-    def photos_from(start: int, stop: int = steps_in_all) -> Iterator[Tensor]:
-        return batches(plan, profile, photos, seed, start, stop, fabric)
-
-    def measure_norms() -> None:
-        rng = devices.random_for(fabric.device, *key, steps_in_all, fabric.global_rank)
-        extra = photos_from(steps_in_all, steps_in_all + profile.stage4_norm_steps)
-        inputs = (steps.with_all_faults(photo.to(fabric.device), profile, rng) for photo in extra)
-        update_bn(inputs, t.modules["cascade"])
-
-    if plan.number == 4 and profile.stage4_batch_norm == "freeze":
-        measure_norms()
+    profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
+    networks = {name: build(name, sizes(profile), job.seed) for name in stage.trains(profile)}
+    for name, source in stage.sources(profile).items():
+        networks[name] = load(folder_of(source, job) / checkpoints.WEIGHTS)[name]
+    t = prepare(stage, profile, fabric, networks)
+    rule = stage.setting(profile, "batch_norm", "plain")
+    if rule == "freeze":
+        measure_batch_norm(t, stage, job)
         steps.freeze_batch_norm(t.modules["cascade"])
-    about = {"stage": plan.number, "profile": profile.name, "settings": sizes(profile)}
-    loop.run(t, plan.step, plan.title, steps_in_all, photos_from, key, folder, about, until)
-    if plan.number == 4 and profile.stage4_batch_norm == "reestimate":
-        measure_norms()
+    loop.run(t, stage, job, folder)
+    if rule == "reestimate":
+        measure_batch_norm(t, stage, job)
     if fabric.is_global_zero:
-        starts = sorted(set(plan.starts(profile).values()))
-        before = [checkpoints.read_record(folder_of(s, profile, photos, out, seed)) for s in starts]
-        checkpoints.finish(folder, networks, about, t.history, record_of(plan, profile, photos, seed, t, before))
+        checkpoints.finish(folder, networks, stage.about(profile), t.history, record_of(stage, job, t))
     fabric.barrier()
 
 
-def batches(
-    plan: Stage, profile: Profile, photos: data.Photos, seed: int, start: int, stop: int, fabric: Fabric
-) -> Iterator[Tensor]:
-    """The photos of a stage's steps from ``start`` to ``stop``; the critic's steps take batches of their own."""
-    per_step = profile.critic_steps + 1 if plan.number == 2 else 1
-    return data.training_batches(
-        photos,
-        plan.side(profile),
-        plan.setting(profile, "batch"),
-        seed,
-        start * per_step,
-        stop * per_step,
-        profile.scale,
-        profile.workers,
-        fabric.global_rank,
-        fabric.world_size,
-    )
+def measure_batch_norm(t: FabricTraining, stage: Stage, job: Job) -> None:
+    """Batch norm's statistics anew, from the cascade's own inputs, on photos that come after those of the training."""
+    end = stage.setting(job.profile, "steps")
+    rng = job.random(stage, end)
+    extra = job.batches(stage, end, end + stage.setting(job.profile, "norm_steps"))
+    inputs = (steps.with_all_faults(photo.to(job.fabric.device), job.profile, rng) for photo in extra)
+    update_bn(inputs, t.modules["cascade"])
 
 
-def record_of(
-    plan: Stage, profile: Profile, photos: data.Photos, seed: int, t: FabricTraining, before: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """What made a run, for its ``record.json``; ``before`` are the records of the stages that it started from."""
-    device = t.fabric.device
+def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
+    """What made a run, for its ``record.json``; with the records of the stages that it started from."""
+    profile, ranks = job.profile, job.fabric.world_size
+    sources = sorted(set(stage.sources(profile).values()))
+    before = [checkpoints.read_record(folder_of(source, job)) for source in sources]
+    settings = profiles.for_stage(profile, stage.number)
     record = {
-        "stage": plan.number,
-        "title": plan.title,
+        "stage": stage.number,
+        "title": stage.title,
         "profile": profile.name,
-        "settings": profiles.for_stage(profile, plan.number),
-        "seed": seed,
+        "settings": settings,
+        "seed": job.seed,
         "steps": t.step,
         "seconds": round(t.seconds, 1),
-        "photos": data.photos_record(photos),
+        "photos": data.photos_record(job.photos),
         **({"before": before} if before else {}),
-        **provenance.circumstances(device, devices.best_precision(profile.precision, device), t.fabric.world_size),
+        **provenance.circumstances(job.fabric.device, job.precision, ranks),
+        "ranks": ranks,
+        "effective_batch": ranks * stage.setting(profile, "batch"),
     }
-    if plan.number == 2:
+    if "perceptual_weights" in settings:
         record["perceptual_weights"] = profile.perceptual_weights if profile.perceptual_weight else "none"
     return record
 
 
-def prepare(plan: Stage, profile: Profile, fabric: Fabric, networks: dict[str, nn.Module]) -> FabricTraining:
+def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module]) -> FabricTraining:
     """The networks of a stage with their optimizers, ready for its first step."""
-    rate = plan.setting(profile, "rate")
-    modules, constant = dict(networks), ()
-    if plan.number == 2:
-        optimizers = {
-            "generator": torch.optim.RMSprop(networks["generator"].parameters(), rate),
-            "critic": torch.optim.RMSprop(networks["critic"].parameters(), profile.critic_rate),
-        }
-        constant = ("critic",)
-        features = PerceptualLoss(profile.perceptual_weights) if profile.perceptual_weight else None
-        weights = profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight
-        modules["loss"] = GeneratorLoss(*weights, features)
-    elif plan.number == "context_encoder":
-        optimizers = context_encoder_optimizers(networks, rate)
-    else:
-        if plan.number == 4:
-            modules = {"cascade": Cascade(**networks)}
-        name = next(iter(modules))
-        optimizers = {name: torch.optim.Adam(modules[name].parameters(), rate, fused=True)}
-    return FabricTraining(profile, fabric, networks, modules, optimizers, constant)
+    parts = stage.assemble(stage, profile, networks)
+    return FabricTraining(profile, fabric, networks, parts, stage.setting(profile, "steps"))
 
 
-def folder_of(stage: int | str, profile: Profile, photos: data.Photos, out: Path, seed: int) -> Path:
-    """Where a stage's results stand: ``out/PROFILE-stageN-HASH``, the hash over all that decides them."""
-    return out / f"{profile.name}-{TRAININGS[stage].key}-{fingerprint(stage, profile, photos, seed)}"
+def folder_of(stage: int | str, job: Job) -> Path:
+    """Where a stage's results stand: ``out/PROFILE-stageN-HASH``, the hash over all that decides them.
 
-
-def fingerprint(stage: int | str, profile: Profile, photos: data.Photos, seed: int) -> str:
-    before = {name: fingerprint(s, profile, photos, seed) for name, s in TRAININGS[stage].starts(profile).items()}
-    decides = [stage, profiles.for_stage(profile, stage), before, photos.hash, seed]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def sizes(profile: Profile) -> dict[str, Any]:
-    """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
-    names = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width")
-    names += ("hole", "hole_color", "generator_fill", "context_encoder_bottleneck")
-    return {name: getattr(profile, name) for name in names}
-
-
-def multiply_adds(stage: int, settings: Mapping[str, Any]) -> int:
-    """Multiply-adds of one training step, as the networks' layers have them.
-
-    A network's pass back costs two of its passes forward, one for the gradients of its inputs, one for those of its
-    weights; through a network that is not trained just then there is only the first.
-
-    Args:
-        stage: 1 to 4.
-        settings: of a profile, or of a training's record.
+    That is its settings, the seed, the photos, the ranks and with them the effective batch, the precision, the stages
+    before, the code that trains, and PyTorch's version.
     """
-
-    def work(network: nn.Module, size: int = settings["size"]) -> int:
-        return layers.summary(network, size, size).multiply_adds
-
-    generator, refiner, critic = (build(name, settings) for name in ("generator", "deblur_denoise", "critic"))
-    if stage == 2:
-        features = work(PerceptualLoss("random").features)
-        for_critic = work(generator) + 2 * 3 * work(critic)  # of filled and of real photos
-        for_generator = 3 * work(generator) + 2 * work(critic) + 3 * features  # features: of the photo, there and back
-        a_photo = settings["critic_steps"] * for_critic + for_generator
-    elif stage == 3:
-        a_photo = 3 * work(refiner, settings["stage3_patch"])
-    else:
-        a_photo = 3 * (work(generator) + (work(refiner) if stage == 4 else 0))
-    return settings[f"stage{stage}_batch"] * a_photo
+    return job.out / f"{job.profile.name}-{TRAININGS[stage].key}-{fingerprint(stage, job)}"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m cascade_lab.training.stages", description="Train stages of the cascade; finished ones are kept."
-    )
-    parser.add_argument(
-        "stages", type=read_stage, nargs="+", choices=TRAININGS, help="the stages to train, and what they need"
-    )
-    parser.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.PROFILES)} (default: smoke)")
-    parser.add_argument("--data", help="a folder of photos (default: the photos that come with scikit-image)")
-    parser.add_argument("--out", default="runs", help="where the results go (default: runs)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a value of the profile"
-    )
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, mps (default: auto)")
-    parser.add_argument("--devices", type=int, default=1, help="GPUs, or processes on a CPU, of each node (default: 1)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so long (exit code 75)")
-    parser.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
-    args = parser.parse_args(arguments)
-    until = time.monotonic() + 60 * args.minutes
-    try:
-        profile = profiles.read(args.profile, dict(read_setting(text) for text in args.set))
-        photos = data.open_photos(args.data, "train")
-        fabric = devices.fabric_for(profile.precision, args.accelerator, args.devices, args.nodes)
-        for stage in args.stages:
-            run = train(stage, profile, photos, args.out, args.seed, fabric, until)
-            if fabric.is_global_zero:
-                print(f"{run.record['title']}: {run.folder / checkpoints.WEIGHTS}")
-    except Paused as pause:
-        parser.exit(PAUSED, f"{pause}\n")
-    except (ValueError, RuntimeError) as error:
-        parser.exit(1, f"error: {error}\n")
-
-
-def read_stage(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
-
-
-def read_setting(text: str) -> tuple[str, Any]:
-    """
-    >>> read_setting("stage1_steps=10"), read_setting("perceptual_weights=random")
-    (('stage1_steps', 10), ('perceptual_weights', 'random'))
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
-    try:
-        return name, literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
-
-
-if __name__ == "__main__":
-    main()
+def fingerprint(number: int | str, job: Job) -> str:
+    stage = TRAININGS[number]
+    before = {name: fingerprint(source, job) for name, source in stage.sources(job.profile).items()}
+    code = naming.code_hash(stage.code)
+    return naming.short_hash([number, job.decides(stage), before, code, torch.__version__])

@@ -1,10 +1,8 @@
 """The arms of Table 2: what each changes, how they are trained, and what their differences say."""
 
-import dataclasses
-
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, job
 
 from cascade_core.metrics import Interval, mean_interval
 from cascade_lab import data
@@ -42,15 +40,12 @@ class TestArms:
         profile = profiles.read(name)
         arms = ablation.arms(profile)
         assert tuple(arms)[:3] == NAMES
-        folders = {
-            stages.folder_of(4, dataclasses.replace(profile, **changes), wheel, tmp_path, 0)
-            for changes in arms.values()
-        }
+        folders = {stages.folder_of(4, job(profile.changed(**changes), wheel, tmp_path)) for changes in arms.values()}
         assert len(folders) == len(arms)
         assert arms["intact"] == {}
 
     def test_the_generator_gets_as_many_steps_without_pre_training(self, tiny):
-        scratch = dataclasses.replace(tiny, **ablation.arms(tiny)["no pre-training"])
+        scratch = tiny.changed(**ablation.arms(tiny)["no pre-training"])
         assert stages.needed(4, scratch) == [4]
         assert scratch.stage4_steps == tiny.stage1_steps + tiny.stage2_steps + tiny.stage4_steps
 
@@ -84,7 +79,7 @@ class TestRun:
 
     def test_measures_the_network_that_was_trained(self, trained, tiny, wheel, crops):
         out, results, _ = trained
-        profile = dataclasses.replace(tiny, stage4_networks="generator")
+        profile = tiny.changed(stage4_networks="generator")
         generator = stages.train(4, profile, wheel, out, 1).networks["generator"]
         protocol = evaluate.Protocol(32, 14, level="medium")
         value = evaluate.evaluate({"x": evaluate.network(generator)}, crops, protocol)["x"]["values"]["ssim_whole"]

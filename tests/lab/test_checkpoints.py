@@ -1,10 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from tiny import TINY
 from torch import nn
 
-from cascade_lab.training import checkpoints
+from cascade_lab.training import checkpoints, profiles, stages
 
 ABOUT = {"stage": 1, "settings": {"size": 32}}
 
@@ -16,7 +20,8 @@ def network(value: float) -> nn.Module:
 
 
 def resume(step: int) -> dict:
-    return {"step": step, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}}
+    weight = torch.full((2, 3), float(step))
+    return {"step": step, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}, "weight": weight}
 
 
 class TestWeights:
@@ -38,14 +43,6 @@ class TestWeights:
             with pytest.raises(ValueError, match="weights.safetensors holds no whole weights"):
                 read(path)
 
-    def test_refuses_another_network(self, tmp_path):
-        path = tmp_path / "weights.safetensors"
-        checkpoints.save_weights(path, {"a": network(1)}, ABOUT)
-        with pytest.raises(ValueError, match="holds a, but no b"):
-            checkpoints.load_into({"b": network(0)}, path)
-        with pytest.raises(ValueError, match="the a in .* has another architecture"):
-            checkpoints.load_into({"a": nn.Linear(4, 2)}, path)
-
     def test_a_failed_write_leaves_the_old_file_and_no_other(self, tmp_path):
         path = tmp_path / "file"
         path.write_text("old")
@@ -63,30 +60,137 @@ class TestWeights:
 class TestSteps:
     def test_keeps_the_last(self, tmp_path):
         for step in (5, 10):
-            checkpoints.save_step(tmp_path, {"a": network(step)}, ABOUT, resume(step))
-        assert [path.name for path in checkpoints.saved_steps(tmp_path)] == ["step-00000010"]
-        fresh = network(0)
-        back = checkpoints.load_step(checkpoints.saved_steps(tmp_path)[-1], {"a": fresh})
-        assert back == resume(10)
-        assert fresh.weight[0, 0] == 10
+            checkpoints.save_step(tmp_path, resume(step))
+        assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
+        back = []
+        checkpoints.load_step(tmp_path, back.append)
+        assert [state.pop("weight")[0, 0] for state in back] == [10]
+        assert back == [{"step": 10, "history": [{"step": 1.0, "mse": 0.5}], "optimizers": {}}]
 
     def test_a_partial_step_does_not_count(self, tmp_path):
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, resume(1))
-        (tmp_path / ".step-00000002.123").mkdir()  # what a kill leaves behind
-        assert [path.name for path in checkpoints.saved_steps(tmp_path)] == ["step-00000001"]
+        checkpoints.save_step(tmp_path, resume(1))
+        (tmp_path / ".resume.pt.123").write_text("half")  # what a kill leaves behind
+        back = []
+        checkpoints.load_step(tmp_path, back.append)
+        assert [state["step"] for state in back] == [1]
+        checkpoints.clear(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
+
+    def test_without_a_step_nothing_is_restored(self, tmp_path):
+        checkpoints.load_step(tmp_path, lambda state: pytest.fail("there is none"))
 
     def test_damage_is_named(self, tmp_path):
-        checkpoints.save_step(tmp_path, {"a": network(1)}, ABOUT, resume(1))
-        (tmp_path / "step-00000001" / "resume.pt").write_bytes(b"x")
-        with pytest.raises(ValueError, match="step-00000001 cannot be resumed from .* remove it to start"):
-            checkpoints.load_step(tmp_path / "step-00000001", {"a": network(0)})
+        (tmp_path / "resume.pt").write_bytes(b"x")
+        with pytest.raises(ValueError, match="resume.pt cannot be resumed from .* remove it to start"):
+            checkpoints.load_step(tmp_path, dict)
+
+    def test_a_step_that_lacks_something_is_named(self, tmp_path):
+        checkpoints.save_step(tmp_path, {"step": 1})
+        with pytest.raises(ValueError, match="resume.pt cannot be resumed from .it has no 'rates'.; remove it"):
+            checkpoints.load_step(tmp_path, lambda state: state["rates"])
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+    @pytest.mark.parametrize(
+        "save", ["save_step(folder, {'step': big})", "finish(folder, {'a': nn.Linear(99, 99)}, {}, [{}], {})"]
+    )
+    def test_a_full_disk_is_told_in_a_line(self, save, tmp_path):
+        """As where the disk is full: no file may grow beyond some bytes, which each library reports in its own way."""
+        code = (
+            "import resource, signal, torch; from cascade_lab.training import checkpoints; from torch import nn\n"
+            "from pathlib import Path\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+            f"folder, big = Path({str(tmp_path)!r}), torch.zeros(5000)\n"
+            f"checkpoints.{save}"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith(f"OSError: {tmp_path}"), result.stderr
+        assert "cannot be written" in last
+        assert "the same command goes on" in last
+
+
+class TestHeader:
+    """A file may come from anywhere: what its header says must fit its tensors before anything is built."""
+
+    @pytest.fixture
+    def written(self, tmp_path):
+        profile = profiles.read("smoke", TINY)
+        networks = {"generator": stages.build("generator", stages.sizes(profile))}
+
+        def write(**changes):
+            path = tmp_path / "odd.safetensors"
+            settings = {k: v for k, v in (stages.sizes(profile) | changes).items() if v is not None}
+            checkpoints.save_weights(path, networks, {"settings": settings})
+            return path
+
+        return write
+
+    def test_what_fits_is_loaded_to_the_bit(self, written):
+        built = stages.build("generator", stages.sizes(profiles.read("smoke", TINY)))
+        loaded = stages.load(written())["generator"]
+        for name, value in built.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], value), name
+        assert all(parameter.requires_grad for parameter in loaded.parameters())
+        assert not loaded.training
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"size": None}, "it has no 'size'"),
+            ({"hole": 0}, "hole must be a whole number of at least 1, got 0"),
+            ({"hole": 32}, r"hole must be smaller than size \(32\), got 32"),
+            ({"generator_widths": [4, 4, 4, 4, 4.5]}, "generator_widths must be five whole numbers"),
+            ({"generator_widths": "wide"}, "generator_widths must be five whole numbers"),
+            ({"generator_widths": [4, 4, 4, 4, 120_000]}, "size mismatch for encoder"),  # 57 GB
+            ({"generator_widths": [4, 4, 4, 4, 10**12]}, "size|overflow"),
+            ({"generator_blocks": 10**9}, "fewer tensors than its generator_blocks"),
+            ({"generator_fill": "colour"}, "generator_fill must be one of color"),
+        ],
+        ids=str,
+    )
+    def test_what_does_not_fit_is_told_in_a_line(self, changes, message, written):
+        with pytest.raises(
+            ValueError, match=f"header of .*odd.safetensors does not fit its weights .*({message})"
+        ) as told:
+            stages.load(written(**changes))
+        assert "\n" not in str(told.value)
+
+    @pytest.mark.parametrize("about", [{}, None, {"settings": None}, [], "text"], ids=str)
+    def test_a_header_of_another_kind(self, about, tmp_path):
+        checkpoints.save_weights(tmp_path / "odd.safetensors", {"a": network(1)}, about)
+        with pytest.raises(ValueError, match="odd.safetensors holds no whole weights of this package"):
+            stages.load(tmp_path / "odd.safetensors")
+
+    def test_a_network_of_another_name(self, tmp_path):
+        settings = stages.sizes(profiles.read("smoke", TINY))
+        checkpoints.save_weights(tmp_path / "odd.safetensors", {"a": network(1)}, {"settings": settings})
+        with pytest.raises(ValueError, match="odd.safetensors .*'a'"):
+            stages.load(tmp_path / "odd.safetensors")
+
+    def test_weights_that_are_not_numbers_are_refused(self, tmp_path):
+        checkpoints.save_weights(tmp_path / "odd.safetensors", {"a": network(float("nan"))}, ABOUT)
+        with pytest.raises(ValueError, match="odd.safetensors: a.weight is not a number"):
+            checkpoints.read_weights(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such modes there")
+def test_others_may_read_the_weights_where_the_umask_lets_them(tmp_path):
+    for mask, mode in ((0o022, 0o644), (0o027, 0o640)):
+        before = os.umask(mask)
+        try:
+            checkpoints.save_weights(tmp_path / "w.safetensors", {"a": network(1)}, ABOUT)
+            assert os.umask(mask) == mask  # left as it was
+        finally:
+            os.umask(before)
+        assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == mode
 
 
 class TestFinished:
     history = [{"step": 1.0, "mse": 0.5}, {"step": 2.0, "mse": 0.25}]  # noqa: RUF012
 
     def finish(self, folder):
-        checkpoints.save_step(folder, {"a": network(1)}, ABOUT, resume(1))
+        checkpoints.save_step(folder, resume(1))
         checkpoints.finish(folder, {"a": network(2)}, ABOUT, self.history, {"stage": 1})
 
     def test_round_trip(self, tmp_path):
@@ -95,13 +199,42 @@ class TestFinished:
         history, record = checkpoints.finished(tmp_path)
         assert history == self.history
         assert record["losses"] == self.history[-1]
-        assert not checkpoints.saved_steps(tmp_path)
+        assert not (tmp_path / "resume.pt").exists()
 
     def test_refuses_other_weights(self, tmp_path):
         self.finish(tmp_path)
         checkpoints.save_weights(tmp_path / "weights.safetensors", {"a": network(3)}, ABOUT)
         with pytest.raises(ValueError, match="weights.safetensors is not the file that record.json tells of"):
             checkpoints.finished(tmp_path)
+
+    def test_a_record_tells_of_its_own_file_alone(self, tmp_path):
+        """Weights of another stage that were copied beside a record must not pass for that stage's."""
+        self.finish(tmp_path)
+        assert checkpoints.record_beside(tmp_path / "weights.safetensors")["stage"] == 1
+        checkpoints.save_weights(tmp_path / "other.safetensors", {"a": network(3)}, ABOUT)
+        assert checkpoints.record_beside(tmp_path / "other.safetensors") is None
+        assert checkpoints.record_beside(tmp_path / "nowhere" / "weights.safetensors") is None
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("record.json", "{}", "record.json is no whole record of a training .it has no 'weights_sha256'.; remove"),
+            ("record.json", "[]", "record.json is no whole record of a training"),
+            ("record.json", "{", "record.json is no whole record of a training"),
+            ("losses.csv", None, "losses.csv is no whole loss curve .*; remove .* to train it again"),
+            ("losses.csv", "step,mse\n1.0,much\n", "losses.csv is no whole loss curve"),
+            ("weights.safetensors", None, "weights.safetensors is not the file that record.json tells of"),
+        ],
+    )
+    def test_damage_is_named(self, name, text, message, tmp_path):
+        self.finish(tmp_path)
+        if text is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=message) as told:
+            checkpoints.finished(tmp_path)
+        assert "\n" not in str(told.value)
 
     def test_the_record_comes_last(self, tmp_path):
         self.finish(tmp_path)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from cascade_lab import data
-from cascade_lab.data import crop_names, manifest, open_photos, photos, read_photo, shards, training_batches
+from cascade_lab.data import Readers, crop_names, manifest, open_photos, photos, read_photo, shards, training_batches
 
 GRADIENT = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
 
@@ -250,7 +250,7 @@ class TestTrainingBatches:
         batches = partial(training_batches, found, 16, 8, 5)
         straight = list(batches(0, 6))
         assert all(torch.equal(a, b) for a, b in zip(straight[4:], batches(4, 6), strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(straight, batches(0, 6, workers=2), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(straight, batches(0, 6, readers=Readers(workers=2)), strict=True))
         assert not torch.equal(straight[0], next(training_batches(found, 16, 8, 6, 0, 1)))
 
     def test_an_epoch_visits_each_photo_once_in_an_order_of_its_own(self, folder):
@@ -262,7 +262,9 @@ class TestTrainingBatches:
     def test_ranks_share_what_one_would_see(self):
         found = open_photos()
         alone = list(training_batches(found, 16, 6, 0, 1, 4))
-        ranks = [list(training_batches(found, 16, 2, 0, 1, 4, rank=rank, world=3)) for rank in range(3)]
+        ranks = [
+            list(training_batches(found, 16, 2, 0, 1, 4, readers=Readers(rank=rank, world=3))) for rank in range(3)
+        ]
         for step, crops in enumerate(alone):
             assert torch.equal(torch.stack([rank[step] for rank in ranks], 1).flatten(0, 1), crops)
 
@@ -305,11 +307,18 @@ class TestTrainingBatches:
         with pytest.raises(ValueError, match=r"10 usable photos \(1 left out\), but a step takes 11"):
             training_batches(found, 8, 11, 0, 0, 1)  # before the first batch is asked for
         with pytest.raises(ValueError, match="a step takes 12"):
-            training_batches(found, 8, 6, 0, 0, 1, world=2)
+            training_batches(found, 8, 6, 0, 0, 1, readers=Readers(world=2))
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"scale": (0.5, 0.2)}, {"scale": (0, 2)}, {"rank": 1}, {"size": 0}, {"batch": 0}, {"seed": -1}],
+        [
+            {"scale": (0.5, 0.2)},
+            {"scale": (0, 2)},
+            {"readers": Readers(rank=1)},
+            {"size": 0},
+            {"batch": 0},
+            {"seed": -1},
+        ],
         ids=str,
     )
     def test_arguments_out_of_range(self, wrong):
@@ -411,7 +420,9 @@ class TestShards:
         for rank in (0, 1):
             order = [np.random.default_rng((0, 0, epoch)).permutation(6)[rank::2] for epoch in (0, 1)]
             counts = [sum(found.counts[i] for i in mine) for mine in order]
-            crops = training_batches(found, 8, 1, 0, 0, sum(counts), workers=workers, rank=rank, world=2)
+            crops = training_batches(
+                found, 8, 1, 0, 0, sum(counts), readers=Readers(workers=workers, rank=rank, world=2)
+            )
             seen = numbers(torch.cat(list(crops)))
             ends.append((seen[: counts[0]], seen[counts[0] :]))
         if workers == 0:  # with workers, a rank's next epoch begins in one before it ends in the other
@@ -421,7 +432,7 @@ class TestShards:
 
     def test_workers_see_every_photo_once_an_epoch(self, folder):
         found = open_photos(folder)
-        steps = [shards.ShardSteps(found, 8, 1, 0, 0, 50, (0, 1), rank, 2) for rank in (0, 1)]
+        steps = [shards.ShardSteps(found, 8, 1, 0, range(50), (0, 1), Readers(rank=rank, world=2)) for rank in (0, 1)]
         seen = []
         for rank in (0, 1):
             for slot in (0, 1):
@@ -434,7 +445,7 @@ class TestShards:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_resumed_run_sees_the_same_batches(self, folder, workers):
         """Also from the middle of the third epoch, and from a step that is another worker's turn."""
-        batches = partial(training_batches, open_photos(folder), 8, 4, 3, workers=workers)
+        batches = partial(training_batches, open_photos(folder), 8, 4, 3, readers=Readers(workers=workers))
         straight = list(batches(0, 16))
         assert len(straight) == 16
         for start in (1, 5, 13):
@@ -442,9 +453,9 @@ class TestShards:
             assert all(torch.equal(a, b) for a, b in zip(straight[start:], resumed, strict=True))
 
     def test_no_more_workers_than_shards(self, folder):
-        assert len(list(training_batches(open_photos(folder), 8, 1, 0, 0, 9, workers=3, world=6))) == 9
+        assert len(list(training_batches(open_photos(folder), 8, 1, 0, 0, 9, readers=Readers(workers=3, world=6)))) == 9
         with pytest.raises(ValueError, match="6 shards cannot be split over 7 ranks"):
-            training_batches(open_photos(folder), 8, 1, 0, 0, 9, world=7)
+            training_batches(open_photos(folder), 8, 1, 0, 0, 9, readers=Readers(world=7))
         with pytest.raises(ValueError, match="23 usable photos .* but a step takes 24"):
             training_batches(open_photos(folder), 8, 24, 0, 0, 9)
 

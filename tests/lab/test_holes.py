@@ -7,7 +7,7 @@ import torch
 
 from cascade_lab import devices
 from cascade_lab.data.brush import brush_masks, rectangle_masks
-from cascade_lab.training import loop, profiles
+from cascade_lab.training import loop, plan, profiles
 
 
 def seeded(seed=0):
@@ -66,7 +66,7 @@ def test_random_masks_refuse():
 
 def training(place):
     profile = profiles.read("smoke", {"hole_place": place})
-    return loop.FabricTraining(profile, devices.fabric_for("32-true", "cpu"), {}, {}, {})
+    return loop.FabricTraining(profile, devices.fabric_for("32-true", "cpu"), {}, plan.Parts({}, {}), 1)
 
 
 def test_anywhere_means_half_of_the_batches_have_one_rectangle_elsewhere(photos):

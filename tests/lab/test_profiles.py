@@ -1,6 +1,7 @@
-import dataclasses
+import pickle
 
 import pytest
+from pydantic import ValidationError
 
 from cascade_lab.training import profiles
 
@@ -15,8 +16,31 @@ def test_the_four_profiles():
 
 
 def test_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(ValidationError):
         profiles.read("smoke").size = 128
+
+
+def test_nothing_inside_a_profile_can_be_changed_either():
+    """Two profiles that share a mix, and a change to one of them: the other must not follow."""
+    smoke, other = profiles.read("smoke"), profiles.read("smoke", {"stage1_steps": 3})
+    with pytest.raises(TypeError):
+        smoke.stage3_mix["low"] = 1.0
+    assert other.stage3_mix == {"low": 0.4, "medium": 0.3, "high": 0.3}
+    assert len({smoke, profiles.read("smoke"), other}) == 2  # hashable, by value
+
+
+def test_changes_do_not_touch_the_mapping_that_was_given():
+    mix = {"high": 0.5, "low": 0.5}
+    profile = profiles.read("smoke", {"stage4_mix": mix})
+    mix["none"] = 1.0
+    assert list(profile.stage4_mix.items()) == [("low", 0.5), ("high", 0.5)]  # in the order of the levels
+
+
+def test_plain_values_come_out_again():
+    profile = profiles.read("smoke", {"critic_steps": 3})
+    again = profiles.read("smoke").changed(**{k: v for k, v in profile.model_dump().items() if k in profiles.SETTINGS})
+    assert again == profile == pickle.loads(pickle.dumps(profile))
+    assert profile.model_dump()["stage3_mix"] == {"low": 0.4, "medium": 0.3, "high": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +65,18 @@ def test_frozen():
         ("smoke", {"stage4_mix": {"none": 0.5}}, "stage4_mix must be shares that add up to 1"),
         ("smoke", {"stage4_batch_norm": "off"}, "one of reestimate, freeze, plain, got 'off'"),
         ("smoke", {"precision": "16"}, "one of auto, 32-true, bf16-mixed"),
+        (
+            "smoke",
+            {"generator_widths": (4, 4, 4, 4, True)},
+            r"five whole numbers .*, got \(4, 4, 4, 4, True\)",
+        ),
+        ("smoke", {"generator_widths": "44444"}, "five whole numbers of at least 1, got '44444'"),
+        ("smoke", {"critic_rate": -1e-5}, "profile 'smoke': critic_rate must be above 0, got -1e-05"),
+        ("smoke", {"scale": (0.0, float("nan"))}, "scale must be two shares"),
+        ("smoke", {"scale": (0.0, 0.5, 1.0)}, "scale must be two shares"),
+        ("smoke", {"stage4_mix": {"low": True}}, "stage4_mix must be shares that add up to 1"),
+        ("smoke", {"stage4_mix": {"low": 1.5, "high": -0.5}}, "stage4_mix must be shares that add up to 1"),
+        ("smoke", {"warmup_share": -0.1}, "warmup_share must be 0 or above, got -0.1"),
         ("smoke", {"save_every": 12}, r"save_every must be a multiple of log_every \(5\), got 12"),
     ],
 )
@@ -53,6 +89,33 @@ def test_values_are_made_plain():
     profile = profiles.read("smoke", {"hole_color": [1, 0, 1], "stage1_rate": 1})
     assert profile.hole_color == (1, 0, 1)
     assert isinstance(profile.stage1_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("stage1_steps=10", ("stage1_steps", 10)),
+        ("generator_widths=(4,4,4,4,True)", ("generator_widths", (4, 4, 4, 4, True))),
+        ("perceptual_weights=a=b.pth", ("perceptual_weights", "a=b.pth")),
+        ("stage1_rate=nan", ("stage1_rate", "nan")),
+    ],
+)
+def test_settings_as_the_shell_gives_them(text, setting):
+    assert profiles.parse_setting(text) == setting
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="--set takes NAME=VALUE, got 'stage1_steps'"):
+        profiles.parse_setting("stage1_steps")
+
+
+def test_every_setting_has_its_rule_and_stages():
+    """A misspelled rule or stage in profiles.toml would be found by nobody else."""
+    for name, setting in profiles.SETTINGS.items():
+        assert set(setting) <= {"check", "stages", "default", "question", "source"}, name
+        assert set(setting["stages"]) <= {1, 2, 3, 4, "context_encoder"}, name
+        assert isinstance(setting["check"], list) or setting["check"] in profiles.RULES, name
+        assert ("question" in setting) == ("source" in setting), name
 
 
 def test_settings_of_a_stage():

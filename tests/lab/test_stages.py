@@ -1,22 +1,24 @@
 """The four stages, really trained, in sizes that take seconds."""
 
-import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, job, settings
 from torch.optim.swa_utils import update_bn
 
 from cascade_core import steps
 from cascade_core.degradations import degrade
 from cascade_core.losses import mse_loss
-from cascade_lab import data, devices
-from cascade_lab.training import checkpoints, loop, profiles, stages
+from cascade_lab import cli, data, devices
+from cascade_lab.training import checkpoints, loop, naming, profiles, stages
 from cascade_lab.training.stages import TrainingError
 
 SMALL = TINY | {
@@ -49,17 +51,17 @@ def runs(tmp_path_factory, tiny, wheel):
 
 
 def command(out, *more: str) -> list[str]:
-    changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
     return [
         sys.executable,
         "-m",
-        "cascade_lab.training.stages",
+        "cascade_lab.cli",
+        "train",
         "4",
-        "--accelerator",
+        "--device",
         "cpu",
         "--out",
         str(out),
-        *changes,
+        *settings(SMALL),
         *more,
     ]
 
@@ -131,7 +133,7 @@ class TestRun:
 
     def test_folders_follow_what_decides_the_outcome(self, tiny, wheel, tmp_path):
         def folders(profile, seed=0):
-            return [stages.folder_of(stage, profile, wheel, tmp_path, seed).name for stage in stages.STAGES]
+            return [stages.folder_of(stage, job(profile, wheel, tmp_path, seed)).name for stage in stages.STAGES]
 
         same = profiles.read("smoke", {**SMALL, "log_every": 4})
         fourth = profiles.read("smoke", {**SMALL, "stage4_batch_norm": "plain"})
@@ -142,6 +144,84 @@ class TestRun:
         assert [a == b for a, b in zip(folders(first), base, strict=True)] == [False, False, True, False]
         assert not set(folders(tiny, seed=1)) & set(base)
 
+    def test_folders_follow_ranks_and_precision(self, tiny, wheel, tmp_path):
+        def folder(profile, ranks=1, photos=wheel):
+            fabric = SimpleNamespace(world_size=ranks, global_rank=0, device=torch.device("cpu"))
+            return stages.folder_of(1, stages.Job(profile, photos, tmp_path, 0, fabric)).name
+
+        assert folder(tiny, ranks=2) != folder(tiny)
+        assert folder(tiny.changed(precision="bf16-mixed")) != folder(tiny)
+        resolved = devices.best_precision("auto", torch.device("cpu"))
+        assert folder(tiny.changed(precision="auto")) == folder(tiny.changed(precision=resolved))
+        assert folder(tiny.changed(workers=2)) == folder(tiny)  # the same photos, read ahead
+        stream = data.Shards("shards", "", [{"file": "a.tar", "photos": 9, "sha256": "0"}], {})
+        assert folder(tiny.changed(workers=2), photos=stream) != folder(tiny, photos=stream)  # other photos in a step
+
+    def test_folders_follow_the_code_and_the_version_of_pytorch(self, tiny, wheel, tmp_path, monkeypatch):
+        def folders():
+            return [stages.folder_of(stage, job(tiny, wheel, tmp_path)).name for stage in stages.STAGES]
+
+        base = folders()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "__version__", "0.0")
+            assert not set(folders()) & set(base)
+        monkeypatch.setattr(naming, "code_hash", lambda *_: "another")
+        assert not set(folders()) & set(base)
+
+    def test_the_learning_rates_follow_their_curve_and_the_critics_stays(self, runs, tiny, wheel):
+        """Seen at each step of a run that pauses at every point of its loss curve."""
+        seen = {}
+
+        def step(t, photos, rng):
+            seen[t.step] = {name: optimizer.param_groups[0]["lr"] for name, optimizer in t.optimizers.items()}
+            return steps.step_2(t, photos, rng)
+
+        watched = replace(job(tiny.changed(stage2_steps=8, stage2_rate=0.5), wheel, runs[0]), until=0.0)
+        for _ in range(3):
+            with pytest.raises(stages.Paused):
+                stages.fit(replace(stages.STAGES[2], step=step), watched)
+        stages.fit(replace(stages.STAGES[2], step=step), watched)
+        factors = [loop.rate_factor(k, 8, tiny.warmup_share) for k in range(8)]
+        assert [seen[k]["generator"] for k in range(8)] == [0.5 * factor for factor in factors]
+        assert {rates["critic"] for rates in seen.values()} == {tiny.critic_rate}
+
+    def test_a_saved_step_that_is_damaged_is_named(self, tiny, wheel, tmp_path):
+        with pytest.raises(stages.Paused):
+            stages.train(1, tiny, wheel, tmp_path, until=0.0)
+        (step,) = tmp_path.glob("*/resume.pt")
+        torch.save({}, step)
+        with pytest.raises(
+            ValueError, match=f"{step.name} cannot be resumed from .*; remove it to start this stage again"
+        ):
+            stages.train(1, tiny, wheel, tmp_path)
+
+    def test_what_a_kill_left_half_written_is_gone_after_the_next_start(self, tiny, wheel, tmp_path):
+        folder = stages.folder_of(1, job(tiny, wheel, tmp_path))
+        folder.mkdir(parents=True)
+        (folder / ".resume.pt.123").write_text("half")
+        (folder / ".losses.csv.123").write_text("half")
+        run = stages.train(1, tiny, wheel, tmp_path)
+        assert sorted(p.name for p in run.folder.iterdir()) == ["losses.csv", "record.json", "weights.safetensors"]
+
+
+def test_first_weights_depend_on_the_networks_name_and_the_seed_alone(tiny, monkeypatch):
+    """Another network, wherever it stands in the table, leaves those of the others as they were."""
+    names = list(stages.BUILD)
+
+    def weights(name, seed=0):
+        return torch.cat([p.detach().flatten() for p in stages.build(name, stages.sizes(tiny), seed).parameters()])
+
+    before = {name: weights(name, seed) for name in names for seed in (3,)}
+    monkeypatch.setattr(stages, "BUILD", {"new": stages.BUILD["critic"], **dict(reversed(stages.BUILD.items()))})
+    for name in names:
+        assert torch.equal(weights(name, 3), before[name]), name
+        assert not torch.equal(weights(name, 4), before[name]), name
+    assert not torch.equal(weights("new", 3), before["critic"])  # the same layers under another name
+
+
+def test_a_rate_that_rises_to_the_end():
+    assert [loop.rate_factor(step, 4, 1.0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
 
 class TestKilled:
     def test_a_run_killed_in_every_stage_ends_in_the_same_bits(self, runs, tmp_path):
@@ -149,7 +229,7 @@ class TestKilled:
         for stage in stages.STAGES:
             process = subprocess.Popen(command(tmp_path), env=one_thread(), stdout=subprocess.DEVNULL)
             deadline = time.monotonic() + 120
-            while not list(tmp_path.glob(f"*-stage{stage}-*/step-*")):
+            while not list(tmp_path.glob(f"*-stage{stage}-*/resume.pt")):
                 assert process.poll() is None, f"stage {stage} ended before it could be killed"
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
@@ -271,39 +351,78 @@ class TestCommand:
         assert len(list(tmp_path.glob("*/record.json"))) == 4
         assert result.stdout.count("stage 4: cascade: ") == 1  # one of the two speaks
 
+    def test_two_devices_do_not_go_on_with_the_run_of_one(self, tmp_path):
+        """Each device takes a whole batch, so two of them are another training, in a folder of its own."""
+
+        def train(*more: str) -> str:
+            short = ("--set", "stage1_steps=4", "--set", "save_every=2", *more)
+            arguments = ["1" if part == "4" else part for part in command(tmp_path, *short)]
+            result = subprocess.run(arguments, env=one_thread(), capture_output=True, text=True)
+            assert result.returncode == (75 if "--minutes" in more else 0), result.stderr
+            return result.stderr
+
+        paused = train("--minutes", "0")
+        assert "stage 1: generator, MSE: paused at step 2 of 4; the same command goes on" in paused
+        both = train("--devices", "2", "--minutes", "0")
+        assert both.count("paused at step 2 of 4") == 1  # not at step 4, and one of the two speaks
+        train("--devices", "2")
+        (done,) = tmp_path.glob("*/record.json")
+        record = json.loads(done.read_text())
+        assert (record["ranks"], record["effective_batch"], record["devices"]) == (2, 8, "1 thread")
+        train()
+        one, two = sorted((json.loads(p.read_text()) for p in tmp_path.glob("*/record.json")), key=lambda r: r["ranks"])
+        assert (one["ranks"], one["effective_batch"]) == (1, 4)
+        assert one["weights_sha256"] != two["weights_sha256"]
+
+    @pytest.mark.parametrize("devices", ["0", "-1"])
+    def test_no_devices(self, devices, tmp_path, capsys):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", "1", "--devices", devices, "--out", str(tmp_path)])
+        assert stop.value.code == 2
+        assert "Invalid value for '--devices'" in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
+            (["5"], "unknown stage 5; the stages are 1, 2, 3, 4, context_encoder"),
+            (["one"], "unknown stage 'one'"),
+            (["1", "--set", "hole=127"], "profile 'smoke': hole must be smaller than size (64), got 127"),
+            (["1", "--set", "generator_widths=(4,4,4,4,True)"], "generator_widths must be five whole numbers"),
+            (["1", "--out", "/proc/runs"], "nothing can be written to the output folder /proc/runs"),
             (["1", "--profile", "smal"], "unknown profile 'smal'; the profiles are smoke, cpu, gpu, paper"),
-            (["1", "--data", "nowhere"], "nowhere"),
+            (["1", "--photos", "nowhere"], "nowhere"),
             (["1", "--set", "stage1_steps"], "--set takes NAME=VALUE, got 'stage1_steps'"),
         ],
     )
     def test_errors_are_one_line(self, arguments, message, capsys):
         with pytest.raises(SystemExit) as stop:
-            stages.main(arguments)
-        assert stop.value.code == 1
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+            cli.main(["train", *arguments])
+        assert isinstance(stop.value.code, str)  # which Python prints, with exit status 1
+        assert message in stop.value.code
+        assert "\n" not in stop.value.code
 
     def test_a_line_an_interval(self, capsys, tmp_path):
-        changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
-        stages.main(["1", "--accelerator", "cpu", "--out", str(tmp_path), *changes])
-        first, last = capsys.readouterr().out.splitlines()
+        with pytest.raises(SystemExit):
+            cli.main(["train", "1", "--device", "cpu", "--out", str(tmp_path), *settings(SMALL)])
+        out, err = capsys.readouterr()
+        (first,), (last,) = err.splitlines(), out.splitlines()
         assert "24/24" in first
-        assert "in all" in first
+        assert "steps/s" in first
         assert last.endswith("weights.safetensors")
         assert checkpoints.finished(tmp_path / last.split("/")[-2])
 
 
-def test_multiply_adds_counted_by_hand():
-    settings = dataclasses.asdict(profiles.read("smoke", SMALL))
-    width, photos, pixels = settings["deblur_denoise_width"], settings["stage3_batch"], settings["stage3_patch"] ** 2
-    taps = 9 * (3 * width + 6 * width * width + width * 3)
-    scales = 6 * width  # batch norm
-    counted = {stage: stages.multiply_adds(stage, settings) for stage in stages.STAGES}
-    assert counted[3] == 3 * photos * (taps + scales) * pixels
-    refiner = 3 * settings["stage4_batch"] * (taps + scales) * settings["size"] ** 2
-    assert counted[4] == counted[1] + refiner  # equal batches
-    assert counted[2] > counted[4]  # with a VGG-16 and a critic
+@pytest.mark.parametrize(("count", "nodes"), [(0, 1), (-1, 1), (1, 0)])
+def test_fewer_than_one_device(count, nodes):
+    with pytest.raises(ValueError, match=f"at least one device and one node, got devices={count} and nodes={nodes}"):
+        devices.fabric_for("auto", "cpu", count, nodes)
+
+
+def test_random_numbers_by_words():
+    """A name in a key stands for itself, wherever it is; numbers give what they always gave."""
+    draw = [
+        torch.rand(3, generator=devices.random_for("cpu", *key)) for key in ((1, "a"), (1, "a"), (1, "b"), ("a", 1))
+    ]
+    assert torch.equal(draw[0], draw[1])
+    assert len({tuple(values.tolist()) for values in draw}) == 3
+    assert devices.random_for("cpu", 3, 5).initial_seed() == 8044483855893346974

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, job, settings
 
 from cascade_core.degradations import center_hole
-from cascade_lab import data, devices
+from cascade_lab import cli, data, devices
 from cascade_lab.baselines import ContextEncoder, context_encoder, mean
 from cascade_lab.baselines.context_encoder import Discriminator, center, cross_entropy, overlap_loss
 from cascade_lab.data.brush import brush_masks
@@ -176,7 +176,8 @@ class TestTraining:
             patch.setitem(stages.TRAININGS, "context_encoder", dataclasses.replace(plan, step=cut))
             with pytest.raises(KeyboardInterrupt):
                 stages.train("context_encoder", profile, wheel, tmp_path)
-        assert list(tmp_path.glob("*/step-00000008"))
+        (saved,) = tmp_path.glob("*/resume.pt")
+        assert torch.load(saved)["step"] == 8
         again = stages.train("context_encoder", profile, wheel, tmp_path)
         assert again.folder.name == run.folder.name
         for name in (checkpoints.WEIGHTS, checkpoints.LOSSES):
@@ -185,7 +186,7 @@ class TestTraining:
     def test_its_settings_decide_nothing_else(self, wheel, tmp_path):
         def folders(changes):
             profile = profiles.read("smoke", {**SMALL, **changes})
-            return {s: stages.folder_of(s, profile, wheel, tmp_path, 0).name for s in stages.TRAININGS}
+            return {s: stages.folder_of(s, job(profile, wheel, tmp_path)).name for s in stages.TRAININGS}
 
         base, rate, refiner = (
             folders({}),
@@ -209,7 +210,8 @@ class TestTraining:
         assert not list(tmp_path.iterdir())
 
     def test_from_the_shell(self, tmp_path, capsys):
-        changes = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value!r}")]
-        stages.main(["context_encoder", "--accelerator", "cpu", "--out", str(tmp_path), *changes])
+        with pytest.raises(SystemExit) as end:
+            cli.main(["train", "context_encoder", "--device", "cpu", "--out", str(tmp_path), *settings(SMALL)])
+        assert not end.value.code
         assert capsys.readouterr().out.splitlines()[-1].startswith("Context Encoder: ")
         assert len(list(tmp_path.glob("smoke-context_encoder-*/record.json"))) == 1

@@ -1,0 +1,155 @@
+"""What a training is: a stage says what is trained and how, a job says with which settings, on what, and where."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cascade_core import steps
+from cascade_lab import data, devices
+from cascade_lab.training import profiles
+from cascade_lab.training.profiles import Profile
+
+SIZES = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width")
+SIZES += ("hole", "hole_color", "generator_fill", "context_encoder_bottleneck")
+"""The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
+
+
+class Parts(NamedTuple):
+    """What a stage's step works with.
+
+    Attributes:
+        modules: what the step calls, by name: the networks, what is made of them (the cascade), the loss.
+        optimizers: one for each module that is updated, by the module's name.
+        constant: the optimizers whose learning rate stays, instead of rising and falling.
+    """
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    constant: tuple[str, ...] = ()
+
+
+def with_adam(stage: "Stage", profile: Profile, modules: Mapping[str, nn.Module]) -> Parts:
+    """One network, or one module made of several, under Adam at the stage's rate."""
+    ((name, module),) = modules.items()
+    rate = stage.setting(profile, "rate")
+    return Parts({name: module}, {name: torch.optim.Adam(module.parameters(), rate, fused=True)})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage trains, and from which weights. Its settings are those of the profile that begin with its key.
+
+    Attributes:
+        number: 1 to 4, or the name of a baseline that is trained.
+        step: one step, as in `cascade_core.steps`.
+        networks: what is trained and saved, by name.
+        starts_from: network -> stage whose weights it starts from.
+        assemble: from the stage, a profile and the networks to what the step works with.
+        check: raises ``ValueError`` or ``RuntimeError`` for a profile that the stage cannot be trained with.
+        batches: how many batches of photos a step takes.
+        code: modules besides the core, the data and the training that decide the outcome, as in `naming.code_hash`.
+    """
+
+    number: int | str
+    title: str
+    step: steps.Step
+    networks: tuple[str, ...]
+    starts_from: Mapping[str, int] = field(default_factory=dict)
+    assemble: Callable[["Stage", Profile, Mapping[str, nn.Module]], Parts] = with_adam
+    check: Callable[[Profile], None] = lambda profile: None
+    batches: Callable[[Profile], int] = lambda profile: 1
+    code: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``stage1`` to ``stage4``, or the baseline's name: how its settings and its folder begin."""
+        return f"stage{self.number}" if isinstance(self.number, int) else self.number
+
+    def setting(self, profile: Profile, name: str, *default: Any) -> Any:
+        """A setting of this stage, ``"steps"`` say; the default where the stage has none of that name."""
+        return getattr(profile, f"{self.key}_{name}", *default)
+
+    def trains(self, profile: Profile) -> tuple[str, ...]:
+        """The networks to train; a variant of Table 2 trains stage 4 without the second one."""
+        only = self.setting(profile, "networks", "both")
+        return self.networks if only == "both" else (only,)
+
+    def sources(self, profile: Profile) -> dict[str, int]:
+        """Network -> stage to take its first weights from; a variant of Table 2 trains stage 4 from scratch."""
+        scratch = self.setting(profile, "start", "pretrained") == "scratch"
+        return {} if scratch else {n: s for n, s in self.starts_from.items() if n in self.trains(profile)}
+
+    def side(self, profile: Profile) -> int:
+        """Of the squares that it trains on, px: stage 3 learns from smaller patches."""
+        return self.setting(profile, "patch", profile.size)
+
+    def about(self, profile: Profile) -> dict[str, Any]:
+        """For the header of a weights file."""
+        return {"stage": self.number, "profile": profile.name, "settings": sizes(profile)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """With which settings, on what, where and until when stages are trained.
+
+    Attributes:
+        photos: the training photos.
+        out: the folder under which the stages' folders stand.
+        fabric: the devices to train on.
+        until: the time of `time.monotonic` at which to stop at the latest.
+    """
+
+    profile: Profile
+    photos: data.Photos | data.Shards
+    out: Path
+    seed: int
+    fabric: Fabric
+    until: float = math.inf
+
+    @property
+    def precision(self) -> str:
+        return devices.best_precision(self.profile.precision, self.fabric.device)
+
+    def decides(self, stage: Stage) -> dict[str, Any]:
+        """All of a job that decides what a stage comes to; the code and the stages before come on top.
+
+        The ranks count: each takes a batch of its own, so the effective batch is theirs together. So do the workers
+        that read shards, since each has its own part of the stream.
+        """
+        workers = {"workers": self.profile.workers} if isinstance(self.photos, data.Shards) else {}
+        return {
+            "settings": profiles.for_stage(self.profile, stage.number) | {"precision": self.precision},
+            "seed": self.seed,
+            "photos": self.photos.hash,
+            "ranks": self.fabric.world_size,
+            **workers,
+        }
+
+    def batches(self, stage: Stage, first: int, end: int) -> Iterator[Tensor]:
+        """The photos of a stage's steps from ``first`` to before ``end``, on the CPU."""
+        profile, fabric, times = self.profile, self.fabric, stage.batches(self.profile)
+        return data.training_batches(
+            self.photos,
+            stage.side(profile),
+            stage.setting(profile, "batch"),
+            self.seed,
+            first * times,
+            end * times,
+            profile.scale,
+            data.Readers(profile.workers, fabric.global_rank, fabric.world_size),
+        )
+
+    def random(self, stage: Stage, step: int) -> torch.Generator:
+        """The random numbers of one step, on this rank's device."""
+        fabric = self.fabric
+        return devices.random_for(fabric.device, self.seed, stage.number, step, fabric.global_rank)
+
+
+def sizes(profile: Profile) -> dict[str, Any]:
+    return {name: getattr(profile, name) for name in SIZES}
