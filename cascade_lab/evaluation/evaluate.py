@@ -32,7 +32,7 @@ from cascade_core.degradations import HOLE_COLOR, KERNEL_SIZE, LEVELS, Degraded,
 from cascade_core.fills import generator_input
 from cascade_core.models import Cascade
 from cascade_lab import data, devices, provenance, published
-from cascade_lab.baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, estimate_sigma, laplace, tune
+from cascade_lab.baselines import DEBLURRERS, DENOISERS, INPAINTERS, KNearest, chain, estimate_sigma, laplace, tune
 from cascade_lab.baselines.context_encoder import context_encoder
 from cascade_lab.baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from cascade_lab.evaluation import tables
@@ -127,7 +127,7 @@ def available() -> tuple[dict[str, Method], dict[str, str]]:
 
 def k_nearest(crops: Tensor) -> Method:
     """The mean of the nearest training crops ``(M, 3, size, size)``; of all of them if they are few."""
-    return inpainter(FACTORIES["k-nn"](crops, k=min(NEIGHBORS, len(crops))))
+    return inpainter(KNearest(crops, k=min(NEIGHBORS, len(crops))))
 
 
 def tuned_chain(crops: Tensor, protocol: Protocol, told: bool = True) -> tuple[Method, list[str]]:
