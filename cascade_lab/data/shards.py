@@ -18,8 +18,10 @@ import random
 import urllib.request
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +34,34 @@ BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, a
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
 
 
+@dataclass(frozen=True)
+class Readers:
+    """The processes that prepare batches.
+
+    Attributes:
+        workers: how many of them prepare batches ahead on each rank; with 0, each is prepared when it is asked for.
+        rank: which of the processes that train together this one is.
+        world: how many of those there are.
+
+    Raises:
+        ValueError: the workers are fewer than 0, or the rank is none of 0 ... world - 1.
+    """
+
+    workers: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or not 0 <= self.rank < self.world:
+            raise ValueError(f"workers must be at least 0 and rank one of 0 ... world - 1, got {self}")
+
+
 class Shards:
     """The shards of one split. `len` counts photos; `skipped` names those that were left out while writing."""
 
     repeats = 1
 
-    def __init__(self, source: str, base: str, rows: list[dict], skipped: dict[str, str]):
+    def __init__(self, source: str, base: str, rows: list[dict[str, Any]], skipped: dict[str, str]) -> None:
         self.source, self.rows, self.skipped = source, rows, skipped
         self.names = [row["file"] for row in rows]
         self.counts = [row["photos"] for row in rows]
@@ -53,7 +77,7 @@ class Shards:
 
 
 def open_shards(source: str, split: str) -> Shards:
-    """Opens shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
+    """Open shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
 
     Args:
         source: a folder, a pattern of tar files in it, or the address of either (https://...; webdataset then reads
@@ -61,7 +85,8 @@ def open_shards(source: str, split: str) -> Shards:
         split: "train", "val" or "test", as in the manifest.
 
     Raises:
-        ValueError: the manifest is missing or lists no such shard, or a file differs in size from it.
+        ValueError: the manifest is missing or lists no such shard, a file differs in size from it, or the address is
+            of another kind.
         ImportError: webdataset is not installed.
     """
     try:
@@ -69,20 +94,12 @@ def open_shards(source: str, split: str) -> Shards:
         import webdataset  # noqa: F401
     except ImportError as error:
         raise ImportError("tar shards need webdataset: pip install 'cascade-core[shards]'") from error
-    source = str(source)
+    remote = "://" in source
+    if remote and not source.startswith(("https://", "http://")):
+        raise ValueError(f"shards are read from a folder or from https:// and http://, got {source}")
     base, _, pattern = source.rpartition("/") if source.endswith(".tar") else (source.rstrip("/"), "", "")
-    base = base + "/" if "://" in base else f"{Path(base or '.').resolve()}/"
-    try:
-        if "://" in base:
-            with urllib.request.urlopen(base + NAME, timeout=60) as reply:
-                text = reply.read().decode()
-        else:
-            text = Path(base, NAME).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
-        ) from error
-    manifest = parse_manifest(text, base + NAME)
+    base = f"{base}/" if remote else f"{Path(base or '.').resolve()}/"
+    manifest = parse_manifest(_manifest_text(base, remote), base + NAME)
     rows = [row for row in manifest["files"] if row["file"].endswith(".tar")]
     name = pick_split({row["split"] for row in rows}, split, source)
     rows = [row for row in rows if row["split"] == name]
@@ -92,21 +109,43 @@ def open_shards(source: str, split: str) -> Shards:
         if missing:
             raise ValueError(f"{base}{NAME} lists no {min(missing)} ({len(missing)} missing) as {name}")
         rows = [row for row in rows if row["file"] in wanted]
-    for row in rows if "://" not in base else ():
+    for row in () if remote else rows:
         path = Path(base, row["file"])
         if not path.is_file() or path.stat().st_size != row["size"]:
             raise ValueError(f"{path} is missing or not {row['size']} bytes long: run data_scripts.imagenet again")
     return Shards(source, base, rows, manifest["skipped"])
 
 
-class ShardSteps(IterableDataset):
+def _manifest_text(base: str, remote: bool) -> str:
+    try:
+        if not remote:
+            return Path(base, NAME).read_text()
+        with urllib.request.urlopen(base + NAME, timeout=60) as reply:
+            return reply.read().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
+        ) from error
+
+
+class ShardSteps(IterableDataset[torch.Tensor]):
     """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
 
-    def __init__(self, shards: Shards, size, batch, seed, start, stop, scale, rank, world):
-        if len(shards.urls) < world:
-            raise ValueError(f"{len(shards.urls)} shards cannot be split over {world} ranks")
+    def __init__(
+        self,
+        shards: Shards,
+        size: int,
+        batch: int,
+        seed: int,
+        start: int,
+        stop: int,
+        scale: tuple[float, float],
+        readers: Readers,
+    ) -> None:
+        if len(shards.urls) < readers.world:
+            raise ValueError(f"{len(shards.urls)} shards cannot be split over {readers.world} ranks")
         self.shards, self.size, self.batch, self.seed, self.scale = shards, size, batch, seed, scale
-        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+        self.start, self.stop, self.rank, self.world = start, stop, readers.rank, readers.world
 
     def most_workers(self) -> int:
         """Workers that have a shard each."""
@@ -139,7 +178,7 @@ class ShardSteps(IterableDataset):
             skip = max(0, skip - total)
             epoch += 1
 
-    def _read(self, shards) -> Iterator[tuple[str, bytes]]:
+    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
         from webdataset.tariterators import tarfile_samples
 
         for index in shards:

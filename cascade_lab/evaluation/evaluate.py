@@ -463,8 +463,8 @@ def methods_for(
     if "neural patch synthesis" in asked:
         about["vgg"] = args.vgg
     if needing := [name for name in asked if name in trained]:
-        photos = data.open_photos(args.train, "train")
-        if photos.hash in [data.open_photos(folder, "test").hash for folder in args.images]:
+        photos = data.open_photos(args.train, "train", whole=True)
+        if photos.hash in [data.open_photos(folder, "test", whole=True).hash for folder in args.images]:
             raise ValueError(
                 f"--train {args.train} holds the very photos of --images: a test photo may not train a method"
             )
@@ -514,7 +514,7 @@ def main(arguments: list[str] | None = None) -> None:
         protocol = Protocol(args.size, args.hole, args.mode, args.level, args.seed)
         if args.crops < 1:
             raise ValueError(f"--crops must be at least 1, got {args.crops}")
-        photos = [data.open_photos(folder, "test") for folder in args.images]
+        photos = [data.open_photos(folder, "test", whole=True) for folder in args.images]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         methods, about = methods_for(args, protocol, device)
         crops = torch.cat([data.test_crops(part, protocol.size, protocol.mode) for part in photos])

@@ -264,9 +264,7 @@ def batches(
         start * per_step,
         stop * per_step,
         profile.scale,
-        profile.workers,
-        fabric.global_rank,
-        fabric.world_size,
+        data.Readers(profile.workers, fabric.global_rank, fabric.world_size),
     )
 
 
