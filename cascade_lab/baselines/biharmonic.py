@@ -7,14 +7,10 @@ from cascade_lab.baselines.interface import Array, fill_each
 
 
 def biharmonic(images: Tensor, masks: Tensor) -> Tensor:
-    """Fill each hole with scikit-image's solution of the biharmonic equation, channel by channel.
+    """Fill each hole with scikit-image's solution of the biharmonic equation, clipped to the known pixels' range.
 
     Args:
-        images: ``(N, 3, H, W)`` in [0, 1].
-        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
-
-    Returns:
-        ``(N, 3, H, W)``; known pixels as they were, the hole clipped to their range.
+        images, masks: as for every `Inpainter`.
 
     Source: Damelin and Hoang, On surface completion and image inpainting by biharmonic functions (2018).
     """

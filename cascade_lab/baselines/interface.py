@@ -1,7 +1,6 @@
 """What every baseline takes and gives, and the checks and conversions that they share.
 
-An inpainter is called as ``fill(images, masks)``, a restorer as ``restore(images, kernels=None, sigma=None)``;
-both return images of the same shape and type, on the same device.
+Both kinds return images of the same shape and type, on the same device; see `Inpainter` and `Restorer`.
 """
 
 import importlib
@@ -18,8 +17,12 @@ from torch import Tensor
 from cascade_core.conventions import check_tensor, from_pixels, to_pixels
 from cascade_core.fills import hide
 
-Inpainter = Callable[[Tensor, Tensor], Tensor]
 Array = NDArray[Any]
+Inpainter = Callable[[Tensor, Tensor], Tensor]
+"""Called as ``fill(images, masks)``: images ``(N, 3, H, W)`` in [0, 1], of which it never reads what lies under the
+masks ``(N, 1, H, W)``, 1 where pixels are missing. It returns the known pixels as they were, and raises ``ValueError``
+for what `cascade_core.fills.hide` refuses.
+"""
 
 
 class Restorer(Protocol):
@@ -59,16 +62,12 @@ def optional(module: str) -> ModuleType:
 
 
 def fill_each(images: Tensor, masks: Tensor, fill: Callable[[Array, Array], Array], as_bytes: bool = False) -> Tensor:
-    """Fill one image after the other with a function of arrays, and leave the known pixels as they were.
+    """An `Inpainter` from a function of arrays, which fills one image after the other.
 
     Args:
-        images: ``(N, 3, H, W)`` in [0, 1].
-        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
+        images, masks: as for every `Inpainter`.
         fill: takes an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools, returns an image.
         as_bytes: its images are bytes; else float64 in [0, 1].
-
-    Returns:
-        ``(N, 3, H, W)``.
     """
     known, missing = hide(images, masks)
     holes = missing[:, 0].cpu().numpy()
@@ -81,15 +80,12 @@ def fill_each(images: Tensor, masks: Tensor, fill: Callable[[Array, Array], Arra
 
 
 def restore_each(images: Tensor, restore: Callable[..., Array], *values: Array) -> Tensor:
-    """Restore one image after the other with a function of arrays; the result is clipped to [0, 1].
+    """A `Restorer` from a function of arrays, which restores one image after the other; clips the result to [0, 1].
 
     Args:
-        images: ``(N, 3, H, W)``.
+        images: as for every `Restorer`.
         restore: takes an image ``(H, W, 3)`` in float64 and its own item of each of `values`, returns an image.
         values: what else belongs to each image, N items each.
-
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
     """
     check_tensor(images, "images", ("N", 3, "H", "W"))
     restored = [restore(*items) for items in zip(_to_arrays(images), *values, strict=True)]

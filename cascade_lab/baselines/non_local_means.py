@@ -18,9 +18,6 @@ def non_local_means(
         images, kernels, sigma: as for every `Restorer`.
         strength: the filter's cut-off as a multiple of the noise level.
 
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
-
     Source: Buades, Coll and Morel, A non-local algorithm for image denoising (2005); the fast mode is Darbon
     et al. (2008).
     """

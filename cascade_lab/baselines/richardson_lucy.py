@@ -20,9 +20,6 @@ def richardson_lucy(
         steps: number of iterations. 10 suit an image without noise or denoised before, as in a chain; on one with
             noise of sigma 5 to 30 the best is 2.
 
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
-
     Source: Richardson (1972), Lucy (1974).
     """
 

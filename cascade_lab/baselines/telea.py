@@ -14,11 +14,7 @@ def telea(images: Tensor, masks: Tensor) -> Tensor:
     OpenCV works on bytes, so the hole has 256 levels; the known pixels do not pass through it.
 
     Args:
-        images: ``(N, 3, H, W)`` in [0, 1].
-        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
-
-    Returns:
-        ``(N, 3, H, W)``; known pixels as they were.
+        images, masks: as for every `Inpainter`.
 
     Raises:
         ImportError: OpenCV is not installed.

@@ -15,9 +15,6 @@ def total_variation(
         images, kernels, sigma: as for every `Restorer`.
         strength: weight of the total variation as a multiple of the noise level.
 
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
-
     Source: Rudin, Osher and Fatemi (1992); Chambolle, An algorithm for total variation minimization (2004).
     """
 

@@ -18,9 +18,6 @@ def wavelets(
         images, kernels, sigma: as for every `Restorer`.
         strength: the noise level is taken this many times as large as it is.
 
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
-
     Raises:
         ImportError: PyWavelets is not installed.
 

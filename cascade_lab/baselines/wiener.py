@@ -22,9 +22,6 @@ def wiener(
         strength: weight of the Laplacian's energy as a multiple of the noise's variance; 60 to 200 are best on noisy
             images, 10 to 30 on denoised ones.
 
-    Returns:
-        ``(N, 3, H, W)`` in [0, 1].
-
     Source: Hunt, The application of constrained least squares estimation to image restoration (1973).
     """
 

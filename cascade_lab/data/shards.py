@@ -36,15 +36,11 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2
 
 @dataclass(frozen=True)
 class Readers:
-    """The processes that prepare batches.
+    """The processes that share the reading; ``ValueError`` for numbers that cannot be.
 
     Attributes:
-        workers: how many of them prepare batches ahead on each rank; with 0, each is prepared when it is asked for.
-        rank: which of the processes that train together this one is.
-        world: how many of those there are.
-
-    Raises:
-        ValueError: the workers are fewer than 0, or the rank is none of 0 ... world - 1.
+        workers: how many prepare batches ahead on each rank; with 0, each batch is prepared when it is asked for.
+        rank, world: which of the processes that train together this one is, and how many they are.
     """
 
     workers: int = 0
@@ -128,28 +124,26 @@ def _manifest_text(base: str, remote: bool) -> str:
         ) from error
 
 
+@dataclass(eq=False)
 class ShardSteps(IterableDataset[torch.Tensor]):
     """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
 
-    def __init__(
-        self,
-        shards: Shards,
-        size: int,
-        batch: int,
-        seed: int,
-        start: int,
-        stop: int,
-        scale: tuple[float, float],
-        readers: Readers,
-    ) -> None:
-        if len(shards.urls) < readers.world:
-            raise ValueError(f"{len(shards.urls)} shards cannot be split over {readers.world} ranks")
-        self.shards, self.size, self.batch, self.seed, self.scale = shards, size, batch, seed, scale
-        self.start, self.stop, self.rank, self.world = start, stop, readers.rank, readers.world
+    shards: Shards
+    size: int
+    batch: int
+    seed: int
+    start: int
+    stop: int
+    scale: tuple[float, float]
+    readers: Readers
+
+    def __post_init__(self) -> None:
+        if len(self.shards.urls) < self.readers.world:
+            raise ValueError(f"{len(self.shards.urls)} shards cannot be split over {self.readers.world} ranks")
 
     def most_workers(self) -> int:
         """Workers that have a shard each."""
-        return len(self.shards.urls) // self.world
+        return len(self.shards.urls) // self.readers.world
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         worker = get_worker_info()
@@ -167,10 +161,10 @@ class ShardSteps(IterableDataset[torch.Tensor]):
         epoch = 0
         while True:
             order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.shards.urls))
-            mine = order[self.rank :: self.world][slot::workers]
+            mine = order[self.readers.rank :: self.readers.world][slot::workers]
             total = sum(self.shards.counts[i] for i in mine)
             if skip < total:
-                rng = random.Random(f"{self.seed} {epoch} {self.rank} {slot}")
+                rng = random.Random(f"{self.seed} {epoch} {self.readers.rank} {slot}")
                 mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
                 for number, (key, photo) in enumerate(mixed):
                     if number >= skip:
