@@ -29,11 +29,6 @@ from cascade_lab.baselines.tuning import tune
 from cascade_lab.baselines.wavelets import wavelets
 from cascade_lab.baselines.wiener import wiener
 
-__all__ = ["DEBLURRERS", "DENOISERS", "INPAINTERS", "RESTORERS", "ContextEncoder", "Inpainter", "KNearest"]
-__all__ += ["NeuralPatchSynthesis", "Restorer", "biharmonic", "chain", "context_encoder", "estimate_sigma", "laplace"]
-__all__ += ["mean", "non_local_means", "patchmatch", "richardson_lucy", "telea", "total_variation", "tune"]
-__all__ += ["wavelets", "wiener"]
-
 INPAINTERS: dict[str, Inpainter] = {
     "mean": mean,
     "laplace": laplace,
@@ -48,3 +43,29 @@ DENOISERS: dict[str, Restorer] = {
 }
 DEBLURRERS: dict[str, Restorer] = {"wiener": wiener, "richardson-lucy": richardson_lucy}
 RESTORERS: dict[str, Restorer] = DENOISERS | DEBLURRERS
+
+__all__ = [
+    "DEBLURRERS",
+    "DENOISERS",
+    "INPAINTERS",
+    "RESTORERS",
+    "ContextEncoder",
+    "Inpainter",
+    "KNearest",
+    "NeuralPatchSynthesis",
+    "Restorer",
+    "biharmonic",
+    "chain",
+    "context_encoder",
+    "estimate_sigma",
+    "laplace",
+    "mean",
+    "non_local_means",
+    "patchmatch",
+    "richardson_lucy",
+    "telea",
+    "total_variation",
+    "tune",
+    "wavelets",
+    "wiener",
+]

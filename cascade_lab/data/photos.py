@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 # What Pillow may open. Left to itself, it would start Ghostscript for a file that claims to be PostScript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
@@ -109,7 +110,7 @@ class Photos(Sequence[Image.Image]):
         self._paths, self._digests = dict(sorted(paths.items())), digests or {}
         self._cache: dict[Path, Image.Image] = {}
         self._cached = 0
-        for name, path in list(self._paths.items()):
+        for name, path in tqdm(list(self._paths.items()), "reading photos", leave=False, delay=5):
             try:
                 if decode:
                     self._read(path)

@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from cascade_lab.data.manifest import NAME, SPLITS, parse_manifest, pick_split
 from cascade_lab.data.photos import Photos
 from cascade_lab.data.shards import Shards, open_shards
@@ -35,8 +37,8 @@ def open_photos(source: str | Path | None = None, split: str = "train", whole: b
             A folder with sub-folders train, val or test (or Train, TEST): everything below the one named by `split`.
             A folder that is called train, val or test itself: everything below it, for that split alone.
             Any other folder: everything below it, split by content. About a tenth of the photos, at least one and
-            never all, is put aside for "val" and "test"; a copy of a photo, whatever its name or format, is on the
-            photo's side, and stays there when others are added.
+            never all, is put aside for "val" and "test". Copies of a photo, whatever their names and formats, are on
+            one side, and but in a folder of very few photos they stay there when others are added.
             Tar shards: a pattern such as "/data/train-{000000..000099}.tar", an address, or their folder.
         split: "train", "val" or "test"; where there is no "test", "val" is taken for it.
         whole: do not split the last two kinds of folder: all their photos serve one purpose, to be tested on, say.
@@ -110,9 +112,8 @@ def find_files(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
 
 def _side(photos: Photos, split: str) -> Photos:
     """One side of a plain folder, by a hash of each photo's decoded pixels."""
-    marks = {
-        name: hashlib.sha256(f"{photo.size}".encode() + photo.tobytes()).digest() for name, photo in photos.items()
-    }
+    reading = tqdm(photos.items(), "splitting", len(photos), leave=False, delay=5)
+    marks = {name: hashlib.sha256(f"{photo.size}".encode() + photo.tobytes()).digest() for name, photo in reading}
     distinct = sorted(set(marks.values()))
     if len(distinct) < 2:
         raise ValueError(
