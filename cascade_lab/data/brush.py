@@ -15,15 +15,28 @@ def brush_masks(
     brush: tuple[float, float] = (12 / 256, 40 / 256),
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Masks (n, 1, height, width) with free-form holes: one to three zigzags each, painted with a round brush.
+    """Masks with free-form holes: one to three zigzags each, painted with a round brush.
 
-    After Yu et al. (2019, "Free-form image inpainting with gated convolution", section 3.4), with their code's values:
-    4 to 12 straight pieces a stroke, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees to
-    either side in turn. The brush's diameter over the photo's shorter side is drawn from the range `brush`, for every
-    stroke; a ValueError says if that is not a positive range.
+    A stroke has 4 to 12 straight pieces, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees
+    to either side in turn.
 
-    >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 1, 64, 96])
+    Args:
+        n, height, width: how many masks, and their size in pixels.
+        generator: where the strokes are drawn from.
+        brush: range of the brush's diameter over the photo's shorter side; each stroke draws from it.
+        device: where the masks are painted.
+
+    Returns:
+        ``(n, 1, height, width)``, 1 where pixels are missing.
+
+    Raises:
+        ValueError: the brush is not a positive range.
+
+    Example:
+        >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 64, 96])
+
+    Source: Yu et al., Free-form image inpainting with gated convolution (2019), section 3.4, with their code's values.
     """
     if not 0 < brush[0] <= brush[1]:
         raise ValueError(f"brush must be a positive range, smaller end first, got {brush}")

@@ -182,8 +182,11 @@ def hash_lines(pairs: Iterable[tuple[str, str]]) -> str:
 def square(
     photo: Image.Image, left: int, top: int, side: int, size: int, reducing_gap: float | None = None
 ) -> NDArray[np.uint8]:
-    """The square of `side` pixels at (left, top) as bytes (size, size, 3): copied at 1:1, otherwise bicubic and
-    anti-aliased. `reducing_gap` is Pillow's: a box filter takes the first whole-number step of a large one."""
+    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``.
+
+    At 1:1 it is copied, otherwise resized, bicubic and anti-aliased. With Pillow's `reducing_gap` a box filter takes
+    the first whole-number step of a large reduction.
+    """
     crop = photo.crop((left, top, left + side, top + side))  # first: resize(box=...) looks at pixels around the box
     if side != size:
         crop = crop.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=reducing_gap)
@@ -193,7 +196,7 @@ def square(
 def random_square(
     photo: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A random crop as bytes (size, size, 3), mirrored half the time.
+    """A random crop as bytes ``(size, size, 3)``, mirrored half the time.
 
     The side of the square that is cut lies between `size` pixels (1:1) and the photo's whole short side, at a
     share of that way drawn evenly from `scale`. It is a whole number, so that a crop at 1:1 is not resampled. Of a

@@ -53,7 +53,14 @@ class Readers:
 
 
 class Shards:
-    """The shards of one split. `len` counts photos; `skipped` names those that were left out while writing."""
+    """The shards of one split; their length is the number of photos.
+
+    Attributes:
+        source: where they come from, for messages and records.
+        rows: their rows in the manifest.
+        skipped: name -> reason, of the photos that were left out when the shards were written.
+        names, counts, urls: of each shard its file, how many photos it holds, and its full path or address.
+    """
 
     repeats = 1
 
