@@ -36,8 +36,7 @@ def training_batches(
         photos: from `open_photos`.
         size: side of the crops in pixels.
         batch: crops a step, on each rank.
-        seed: of the order and the crops, 0 or more.
-        start, stop: the steps.
+        seed, start, stop: of the order and the crops; the first step, and the one behind the last; 0 or more.
         scale: range from which the extent of each crop is drawn evenly: 0 is `size` pixels at 1:1, 1 is the
             photo's whole short side, resized to `size`.
         readers: the processes that share the work.
@@ -64,9 +63,8 @@ def training_batches(
     else:
         steps = _Steps(photos, size, batch, seed, scale, readers)
         order, workers = range(start, stop), readers.workers
-    loader = DataLoader(
-        steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    ahead = 4 if workers else None
+    loader = DataLoader(steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=ahead)
     return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
 
 
