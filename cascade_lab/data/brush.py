@@ -61,7 +61,7 @@ def brush_masks(
 def _strokes(
     n: int, height: int, width: int, generator: torch.Generator, brush: tuple[float, float], device: torch.device | str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The strokes' corners, x and y ``(n, STROKES, MOST + 1)``, and the squared radius, ``(n, STROKES, 1)``, -1 for none."""
+    """The strokes' corners, x and y ``(n, STROKES, MOST + 1)``; squared radius ``(n, STROKES, 1)``, -1 for no stroke."""
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device).to(device)
