@@ -7,13 +7,14 @@ from pathlib import Path
 
 from cascade_lab.data.manifest import NAME, parse_manifest
 from cascade_lab.data.photos import read_photo
+from cascade_lab.data.sources import find_files
 from data_scripts.download import DataError, Progress, file_digest
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """All files below a folder that may be photos, by name: not hidden ones, nor a manifest."""
-    hidden = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in hidden if path.name not in (NAME, NAME + ".part"))
+    """All files below a folder that may be photos, by name: what `open_photos` would read, but no manifest."""
+    paths, _ = find_files(folder)
+    return sorted(path for path in paths.values() if path.is_file() and path.name not in (NAME, NAME + ".part"))
 
 
 def list_photos(folder: Path, split_of: Callable[[str, str], str]) -> tuple[list[dict], dict[str, str]]:

@@ -1,20 +1,16 @@
 """What the cascade is compared with: one interface, image and mask in, image out.
 
 - An inpainter is ``fill(images, masks) -> images``. It never reads what lies under the mask, and returns the known
-  pixels bit for bit.
-- A restorer is ``restore(images, kernels=None, sigma=None) -> images``, for images without a hole. Wiener and
-  Richardson-Lucy are given the true blur kernels, which no network of this project is.
+  pixels bit for bit. `INPAINTERS` are ready to use; `KNearest` takes training crops first, `context_encoder` its
+  trained network, and `NeuralPatchSynthesis` the inpainter that makes its content, in Table 1 the Context Encoder.
+- A restorer is ``restore(images, kernels=None, sigma=None) -> images``, for images without a hole: `DENOISERS`, and
+  `DEBLURRERS`, which need the true blur kernels.
 - ``chain(fill, *restorers)`` does one after the other. ``tune`` picks parameters on training photos.
 
 PatchMatch, Telea, the wavelets and the estimate of an unknown noise level need packages that the rest does not:
-``pip install "cascade-core[baselines]"``.
-
-BM3D is missing on purpose. The package of its authors on PyPI (bm3d) comes as binaries under a license for
-non-commercial use only, which neither this project's license nor its readers can promise. Who may use it can put
-``lambda images, kernels, sigma: ...`` around it: a restorer is nothing but a function.
+``pip install "cascade-core[baselines]"``. BM3D is missing on purpose: its authors' package comes as binaries under a
+license for non-commercial use only. Who may use it can put ``lambda images, kernels, sigma: ...`` around it.
 """
-
-from collections.abc import Callable
 
 from cascade_core.fills import laplace
 from cascade_lab.baselines.biharmonic import biharmonic
@@ -40,33 +36,17 @@ INPAINTERS: dict[str, Inpainter] = {
     "telea": telea,
     "patchmatch": patchmatch,
 }
-"""Ready to use: ``INPAINTERS[name](images, masks)``."""
-
-FACTORIES: dict[str, Callable[..., Inpainter]] = {
-    "k-nn": KNearest,
-    "context encoder": context_encoder,
-    "neural patch synthesis": NeuralPatchSynthesis,
-}
-"""Need training photos or weights first: ``FACTORIES[name](...)`` makes an inpainter.
-
-k-NN takes the photos' crops; the Context Encoder its network, from ``stages.train("context_encoder", ...)``; Neural
-Patch Synthesis the inpainter that makes its content, which in Table 1 is the Context Encoder.
-"""
-
 DENOISERS: dict[str, Restorer] = {
     "non-local means": non_local_means,
     "total variation": total_variation,
     "wavelets": wavelets,
 }
 DEBLURRERS: dict[str, Restorer] = {"wiener": wiener, "richardson-lucy": richardson_lucy}
-
 RESTORERS: dict[str, Restorer] = DENOISERS | DEBLURRERS
-"""Ready to use: ``RESTORERS[name](images, kernels, sigma)``; the deblurrers insist on kernels."""
 
 __all__ = [
     "DEBLURRERS",
     "DENOISERS",
-    "FACTORIES",
     "INPAINTERS",
     "RESTORERS",
     "ContextEncoder",

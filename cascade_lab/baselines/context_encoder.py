@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cascade_core.conventions import check_tensor
 from cascade_core.degradations import HOLE_COLOR, apply_mask, center_hole
 from cascade_core.fills import hide
 from cascade_core.models import initialize
@@ -71,13 +72,7 @@ class ContextEncoder(nn.Module):
         if not 0 < hole <= size // 2:
             raise ValueError(f"the Context Encoder predicts {size // 2} of {size} px: no hole of {hole} px fits in")
         self.size, self.hole, self.fill = size, hole, tuple(fill)
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *widths[:-1]), widths, strict=True):  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
-            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
-            if before != 3:
-                layers.append(nn.BatchNorm2d(after))
-            layers.append(nn.LeakyReLU(0.2))
-        self.encoder = nn.Sequential(*layers)
+        self.encoder = nn.Sequential(*_halve(widths))  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
         self.bottleneck = nn.Sequential(
             nn.Conv2d(widths[-1], bottleneck, size // 32, bias=False),  # 4 -> 1
             nn.BatchNorm2d(bottleneck),
@@ -86,7 +81,7 @@ class ContextEncoder(nn.Module):
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),
         )
-        layers = []
+        layers: list[nn.Module] = []
         for before, after in zip(widths[:1:-1], widths[-2:0:-1], strict=True):  # 4 -> 8 -> 16 -> 32
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
@@ -95,35 +90,38 @@ class ContextEncoder(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"this Context Encoder was made for images of shape (N, 3, {self.size}, {self.size}), "
-                f"got {tuple(images.shape)}"
-            )
+        check_tensor(images, "images for this Context Encoder", ("N", 3, self.size, self.size))
         x = self.decoder(self.bottleneck(self.encoder(2 * images - 1)))  # it works in [-1, 1]
         return (torch.tanh(x) + 1) / 2
 
 
 class Discriminator(nn.Module):
-    """Tells true centers from predicted ones; it sees nothing of the photo around them.
+    """Distinguishes true centers from predicted ones; it sees nothing of the photo around them.
 
-    Shape: centers ``(N, 3, size/2, size/2)`` in [0, 1] to the logits ``(N,)`` of being true.
+    Shape:
+        - input: centers ``(N, 3, size/2, size/2)`` in [0, 1].
+        - output: the logits of being true, ``(N,)``.
     """
 
     def __init__(self, size: int = 128, widths: tuple[int, ...] = (64, 64, 128, 256, 512)) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *widths[1:-1]), widths[1:], strict=True):  # 64 -> 32 -> 16 -> 8 -> 4
-            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
-            if before != 3:
-                layers.append(nn.BatchNorm2d(after))
-            layers.append(nn.LeakyReLU(0.2))
-        layers.append(nn.Conv2d(widths[-1], 1, size // 32, bias=False))  # 4 -> 1
-        self.layers = nn.Sequential(*layers)
+        last = nn.Conv2d(widths[-1], 1, size // 32, bias=False)  # 4 -> 1
+        self.layers = nn.Sequential(*_halve(widths[1:]), last)  # 64 -> 32 -> 16 -> 8 -> 4
         initialize(self)
 
     def forward(self, centers: Tensor) -> Tensor:
         return self.layers(2 * centers - 1).flatten()
+
+
+def _halve(widths: Sequence[int]) -> list[nn.Module]:
+    """A convolution for each of the widths, which halves the image; batch norm behind all but the first."""
+    layers: list[nn.Module] = []
+    for before, after in zip((3, *widths[:-1]), widths, strict=True):
+        layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
+        if before != 3:
+            layers.append(nn.BatchNorm2d(after))
+        layers.append(nn.LeakyReLU(0.2))
+    return layers
 
 
 def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:

@@ -1,26 +1,47 @@
 """What every baseline takes and gives, and the checks and conversions that they share.
 
-An inpainter is called as ``fill(images, masks)``, a restorer as ``restore(images, kernels=None, sigma=None)``;
-both return images of the same shape, on the same device.
+Both kinds return images of the same shape and type, on the same device; see `Inpainter` and `Restorer`.
 """
 
 import importlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skimage import restoration
 from torch import Tensor
 
-from cascade_core.conventions import check_tensor
+from cascade_core.conventions import check_tensor, from_pixels, to_pixels
 from cascade_core.fills import hide
 
+Array = NDArray[Any]
 Inpainter = Callable[[Tensor, Tensor], Tensor]
+"""Called as ``fill(images, masks)``: images ``(N, 3, H, W)`` in [0, 1], of which it never reads what lies under the
+masks ``(N, 1, H, W)``, 1 where pixels are missing. It returns the known pixels as they were, and raises ``ValueError``
+for what `cascade_core.fills.hide` refuses.
+"""
 
 
 class Restorer(Protocol):
-    """Removes blur, noise or both from images that have no hole."""
+    """Removes blur, noise or both from images that have no hole.
+
+    Args:
+        images: ``(N, 3, H, W)``; noise may take values beyond [0, 1].
+        kernels: ``(N, 1, k, k)`` with k odd, or ``(1, 1, k, k)`` for all: those that ``degradations.blur`` was given.
+            The deblurring methods need them: they are non-blind, which no network of this project is, so a comparison
+            with them is generous to them. The denoisers leave blur alone.
+        sigma: noise level on the 0-255 scale, one for all or ``(N,)``; None: estimated. At 0 a denoiser does nothing.
+
+    Returns:
+        ``(N, 3, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: the images have another shape, a noise level is negative or not a number, or the noise levels or
+            the kernels are not one for all or one for each image.
+    """
 
     def __call__(
         self, images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None
@@ -28,10 +49,10 @@ class Restorer(Protocol):
 
 
 def optional(module: str) -> ModuleType:
-    """Import a package that only some baselines need, or say how to get it.
+    """Import a package that only some baselines need.
 
     Raises:
-        ImportError: if the package is not installed.
+        ImportError: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(module)
@@ -40,44 +61,57 @@ def optional(module: str) -> ModuleType:
         raise ImportError(message) from error
 
 
-def to_arrays(images: Tensor) -> np.ndarray:
-    """(N, C, H, W) tensor, any device -> (N, H, W, C) float64 array, as scikit-image wants it."""
-    return images.detach().permute(0, 2, 3, 1).cpu().double().numpy()
-
-
-def to_tensor(arrays: Sequence[np.ndarray], like: Tensor) -> Tensor:
-    """N arrays (H, W, 3) -> (N, 3, H, W) tensor with the type and on the device of `like`."""
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).to(like).contiguous()
-
-
-def to_bytes(array: np.ndarray) -> np.ndarray:
-    """Range [0, 1] -> uint8, rounded and clipped."""
-    return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
-
-
-def fill_each(images: Tensor, masks: Tensor, fill: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:
-    """Fill one image after the other with a function of arrays, and leave the known pixels as they were.
+def fill_each(images: Tensor, masks: Tensor, fill: Callable[[Array, Array], Array], as_bytes: bool = False) -> Tensor:
+    """An `Inpainter` from a function of arrays, which fills one image after the other.
 
     Args:
-        images: (N, 3, H, W) in [0, 1].
-        masks: (N, 1, H, W), 1 where pixels are missing.
-        fill: (H, W, 3) image with a black hole, (H, W) bool mask -> (H, W, 3) image.
-
-    Returns:
-        (N, 3, H, W).
+        images, masks: as for every `Inpainter`.
+        fill: takes an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools, returns an image.
+        as_bytes: its images are bytes; else float64 in [0, 1].
     """
     known, missing = hide(images, masks)
     holes = missing[:, 0].cpu().numpy()
-    filled = [fill(image, hole) if hole.any() else image for image, hole in zip(to_arrays(known), holes, strict=True)]
-    return torch.where(missing, to_tensor(filled, images), images) if filled else images.clone()
+    arrays = to_pixels(known) if as_bytes else _to_arrays(known)
+    filled = [fill(image, hole) if hole.any() else image for image, hole in zip(arrays, holes, strict=True)]
+    if not filled:
+        return images.clone()
+    tensor = from_pixels(np.stack(filled)) if as_bytes else _to_tensor(filled)
+    return torch.where(missing, tensor.to(images), images)
 
 
-def kernel_arrays(images: Tensor, kernels: Tensor | None) -> np.ndarray:
-    """One blur kernel an image, (N, k, k) float64.
+def restore_each(images: Tensor, restore: Callable[..., Array], *values: Array) -> Tensor:
+    """A `Restorer` from a function of arrays, which restores one image after the other; clips the result to [0, 1].
 
-    Raises:
-        ValueError: if there are none, or their shape is neither (N, 1, k, k) nor (1, 1, k, k) with k odd.
+    Args:
+        images: as for every `Restorer`.
+        restore: takes an image ``(H, W, 3)`` in float64 and its own item of each of `values`, returns an image.
+        values: what else belongs to each image, N items each.
     """
+    check_tensor(images, "images", ("N", 3, "H", "W"))
+    restored = [restore(*items) for items in zip(_to_arrays(images), *values, strict=True)]
+    return _to_tensor(restored).to(images).contiguous().clamp(0, 1) if restored else images.clone()
+
+
+def denoise_each(images: Tensor, sigma: float | Tensor | None, denoise: Callable[[Array, float], Array]) -> Tensor:
+    """`restore_each` with a function of an image and its noise level in [0, 1], where that is not 0."""
+
+    def restore(image: Array, level: float) -> Array:
+        return denoise(image, level) if level else image
+
+    return restore_each(images, restore, noise_levels(images, sigma))
+
+
+def _to_arrays(images: Tensor) -> NDArray[np.float64]:
+    """Not `conventions.to_pixels`: scikit-image calculates with values that are neither rounded nor clipped."""
+    return images.detach().permute(0, 2, 3, 1).cpu().double().numpy()
+
+
+def _to_tensor(arrays: Sequence[Array]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+
+def kernel_arrays(images: Tensor, kernels: Tensor | None) -> NDArray[np.float64]:
+    """One blur kernel for each image, ``(N, k, k)``, checked as `Restorer` says."""
     if kernels is None:
         raise ValueError("this method is non-blind: give it the kernels that the images were blurred with")
     n, k = len(images), kernels.shape[-1]
@@ -86,22 +120,9 @@ def kernel_arrays(images: Tensor, kernels: Tensor | None) -> np.ndarray:
     return kernels[:, 0].expand(n, k, k).detach().cpu().double().numpy()
 
 
-def noise_levels(images: Tensor, sigma: float | Tensor | None) -> np.ndarray:
-    """One noise level an image, in the images' own range [0, 1].
-
-    Args:
-        images: (N, 3, H, W).
-        sigma: noise level on the 0-255 scale, one for all or (N,); None: estimated from the images.
-
-    Returns:
-        (N,) float64.
-
-    Raises:
-        ValueError: if sigma is negative, not finite, or not one an image.
-    """
-    if sigma is None:
-        sigma = estimate_sigma(images)
-    levels = torch.as_tensor(sigma, dtype=torch.float64).cpu()
+def noise_levels(images: Tensor, sigma: float | Tensor | None) -> NDArray[np.float64]:
+    """One noise level for each image, ``(N,)`` in the images' own range [0, 1], checked as `Restorer` says."""
+    levels = torch.as_tensor(estimate_sigma(images) if sigma is None else sigma, dtype=torch.float64).cpu()
     if levels.ndim > 1 or (levels.ndim == 1 and len(levels) != len(images)):
         raise ValueError(f"sigma must be one number or one for each of {len(images)} images, got {tuple(levels.shape)}")
     if not (levels.isfinite() & (levels >= 0)).all():
@@ -112,41 +133,26 @@ def noise_levels(images: Tensor, sigma: float | Tensor | None) -> np.ndarray:
 def estimate_sigma(images: Tensor, masks: Tensor | None = None) -> Tensor:
     """Noise level of each image from the median of its finest diagonal wavelet coefficients.
 
-    Blur before the noise does no harm: the noise added after it is still white. A hole in black leaves
-    coefficients of exactly 0, which scikit-image leaves out, so the estimate is the context's.
+    Blur before the noise does no harm: the noise added after it is still white. A black hole leaves coefficients of
+    exactly 0, which scikit-image leaves out, so the estimate is the context's.
 
     Args:
-        images: (N, 3, H, W) in [0, 1].
-        masks: (N, 1, H, W), 1 where pixels are missing; None: nothing is.
+        images: ``(N, 3, H, W)`` in [0, 1].
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing; None: nothing is.
 
     Returns:
-        (N,) on the 0-255 scale, the mean over the channels.
+        ``(N,)`` on the 0-255 scale, the mean over the channels.
+
+    Raises:
+        ImportError: PyWavelets is not installed.
 
     Source: Donoho and Johnstone, Biometrika 81 (1994), section 4.2, as in scikit-image.
     """
-    from skimage.restoration import estimate_sigma
-
     optional("pywt")
     if masks is None:
         check_tensor(images, "images", ("N", 3, "H", "W"))
     else:
         images, _ = hide(images, masks)
     planes = images.detach().flatten(0, 1).cpu().double().numpy()
-    levels = [estimate_sigma(plane) if plane.any() else 0.0 for plane in planes]  # a black plane: no median
+    levels = [restoration.estimate_sigma(plane) if plane.any() else 0.0 for plane in planes]  # black has no median
     return 255 * torch.tensor(levels, dtype=images.dtype, device=images.device).view(-1, 3).mean(dim=1)
-
-
-def restore_each(images: Tensor, restore: Callable[..., np.ndarray], *values: np.ndarray) -> Tensor:
-    """Restore one image after the other with a function of arrays; the result is clipped to [0, 1].
-
-    Args:
-        images: (N, 3, H, W).
-        restore: (H, W, 3) image and its own item of each of `values` -> (H, W, 3) image.
-        values: what else goes with each image, N items each.
-
-    Returns:
-        (N, 3, H, W) in [0, 1].
-    """
-    check_tensor(images, "images", ("N", 3, "H", "W"))
-    restored = [restore(*items) for items in zip(to_arrays(images), *values, strict=True)]
-    return to_tensor(restored, images).clamp(0, 1) if restored else images.clone()

@@ -41,18 +41,17 @@ class NeuralPatchSynthesis:
     At every scale the hole's pixels minimize the sum of three means: their squared distance to the content; `texture`
     times the squared distance of each 3 x 3 patch of VGG features in the hole to the nearest patch outside it, in units
     of the features' mean square; and `smoothness` times the total variation. Nearest is by normalized
-    cross-correlation, and is searched anew before every round of L-BFGS. The content is the content network's image,
-    shrunk, at the first scale, and the result of the scale before at the others.
+    cross-correlation, searched anew before every round of L-BFGS. The content is the content network's image, resized,
+    at the first scale, and the result of the scale before at the others.
 
-    Departures from the original: it goes up from the 128 px of its content network, here the images are no larger than
-    that, and it goes up to them. VGG-16 stands in for VGG-19, since the losses have it. Patches outside are those with
-    no place in the hole; on a map with too narrow a rim for one, those whose middle is outside. The original's weights
-    (5e-6 for both) go with sums over another VGG's features; these here were chosen on photos of the training set, with
-    random VGG weights.
+    Departures from the original: it goes up from the 128 px of its content network, this one up to the images' size.
+    VGG-16 stands in for VGG-19, since the losses have it. Patches outside are those with no place in the hole; on a
+    map with too narrow a rim for one, those whose middle is outside. The original's weights (5e-6 for both) belong to
+    sums over another VGG's features; these were chosen on training photos, with random VGG weights.
 
     Args:
-        content: makes the content from images and masks; the original's is a Context Encoder, as `context_encoder`
-            gives it. What masks it refuses are refused here.
+        content: the inpainter that makes the content; the original's is a Context Encoder. It is called with the same
+            masks, and what it refuses is refused here.
         weights: of the VGG-16, as in `losses.PerceptualLoss`: "imagenet", "random" or a path.
         scales: how many sizes to work at, each twice the one before: 3 means 32, 64 and 128 px. One that has no patch
             outside the hole is left out.
@@ -62,8 +61,8 @@ class NeuralPatchSynthesis:
         texture, smoothness: weights against the content's.
 
     Raises:
-        ValueError: if scales, rounds or iterations are below 1, or a weight is below 0.
-        RuntimeError: if the VGG's weights cannot be had.
+        ValueError: scales, rounds or iterations are below 1, or a weight is below 0.
+        RuntimeError: the VGG's weights cannot be had.
 
     Example:
         >>> from cascade_lab.baselines import laplace
@@ -161,12 +160,7 @@ def usable_places(hole: Tensor) -> dict[int, Places]:
 
 
 def match(maps: Mapping[int, Tensor], places: Mapping[int, Places]) -> dict[int, Match]:
-    """The nearest patch outside for each in the hole, by normalized cross-correlation.
-
-    Args:
-        maps: layer -> (1, C, h, w).
-        places: layer -> the patches to compare.
-    """
+    """For each layer's map ``(1, C, h, w)``, the nearest patch outside for each in the hole."""
     matches = {}
     for layer, (inside, outside) in places.items():
         patches = F.unfold(maps[layer].detach(), PATCH)[0]  # (9C, patches)
@@ -182,7 +176,7 @@ def texture_distance(maps: Mapping[int, Tensor], matches: Mapping[int, Match]) -
         (F.unfold(maps[layer], PATCH)[0][:, m.inside] - m.nearest).square().mean() / m.power
         for layer, m in matches.items()
     ]
-    return sum(distances) / len(distances)
+    return torch.stack(distances).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:

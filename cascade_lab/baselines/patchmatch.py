@@ -1,29 +1,24 @@
 """PatchMatch: the hole as a collage of patches from the same photo."""
 
-import numpy as np
 from torch import Tensor
 
-from cascade_lab.baselines.interface import fill_each, optional, to_bytes
+from cascade_lab.baselines.interface import Array, fill_each, optional
+
+RADIUS = 3  # px: the patches are 7 x 7 pixels; the package calls it patch_size
 
 
-def patchmatch(images: Tensor, masks: Tensor, patch_size: int = 3, seed: int = 0) -> Tensor:
+def patchmatch(images: Tensor, masks: Tensor, seed: int = 0) -> Tensor:
     """Fill each hole by PatchMatch, in the implementation of the PyPatchMatch package.
 
-    It works on 8-bit values, so the hole has 256 levels; the known pixels do not pass through it. The paper uses the
-    program of PatchMatch's own authors, so its rows need not agree with this one. The seed alone moves the mean over
-    100 photos by 0.1 dB.
+    It works on bytes, so the hole has 256 levels; the known pixels do not pass through it. The paper uses the
+    program of PatchMatch's own authors, so its rows need not agree with this one.
 
     Args:
-        images: (N, 3, H, W) in [0, 1].
-        masks: (N, 1, H, W), 1 where pixels are missing.
-        patch_size: RADIUS of the patches: 3 means 7 x 7 pixels (the package calls it so).
-        seed: of the random search; equal inputs give equal outputs.
-
-    Returns:
-        (N, 3, H, W); known pixels as they were.
+        images, masks: as for every `Inpainter`.
+        seed: of the random search; equal seeds give equal outputs. The mean PSNR over 100 photos moves by 0.1 dB.
 
     Raises:
-        ImportError: if PyPatchMatch is not installed, or without its compiled library.
+        ImportError: PyPatchMatch is not installed, or without its compiled library.
 
     Source: Barnes et al., PatchMatch: a randomized correspondence algorithm for structural image editing (2009).
     """
@@ -35,7 +30,7 @@ def patchmatch(images: Tensor, masks: Tensor, patch_size: int = 3, seed: int = 0
         )
     package.set_random_seed(seed)
 
-    def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        return package.inpaint(to_bytes(image), hole, patch_size=patch_size) / 255
+    def fill(image: Array, hole: Array) -> Array:
+        return package.inpaint(image, hole, patch_size=RADIUS)
 
-    return fill_each(images, masks, fill)
+    return fill_each(images, masks, fill, as_bytes=True)

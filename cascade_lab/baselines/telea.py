@@ -3,30 +3,27 @@
 import numpy as np
 from torch import Tensor
 
-from cascade_lab.baselines.interface import fill_each, optional, to_bytes
+from cascade_lab.baselines.interface import Array, fill_each, optional
+
+RADIUS = 3  # px, of the neighborhood that is averaged
 
 
-def telea(images: Tensor, masks: Tensor, radius: float = 3) -> Tensor:
+def telea(images: Tensor, masks: Tensor) -> Tensor:
     """Fill each hole from its border inwards with weighted means of the known pixels near by.
 
-    OpenCV works on 8-bit values, so the hole has 256 levels; the known pixels do not pass through it.
+    OpenCV works on bytes, so the hole has 256 levels; the known pixels do not pass through it.
 
     Args:
-        images: (N, 3, H, W) in [0, 1].
-        masks: (N, 1, H, W), 1 where pixels are missing.
-        radius: of the neighborhood that is averaged, in pixels.
-
-    Returns:
-        (N, 3, H, W); known pixels as they were.
+        images, masks: as for every `Inpainter`.
 
     Raises:
-        ImportError: if OpenCV is not installed.
+        ImportError: OpenCV is not installed.
 
     Source: Telea, An image inpainting technique based on the fast marching method (2004), as in OpenCV.
     """
     cv2 = optional("cv2")
 
-    def fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        return cv2.inpaint(to_bytes(image), hole.astype(np.uint8), radius, cv2.INPAINT_TELEA) / 255
+    def fill(image: Array, hole: Array) -> Array:
+        return cv2.inpaint(image, hole.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA)
 
-    return fill_each(images, masks, fill)
+    return fill_each(images, masks, fill, as_bytes=True)

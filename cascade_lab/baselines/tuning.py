@@ -22,16 +22,16 @@ def tune(
         method: called as ``method(**degraded, **parameters)``: an inpainter, a restorer or a chain.
         degraded: what the method is given, by name, for instance ``{"images": ..., "sigma": 25}``. An image that
             equals the clean one in 8 bits does not count: it has infinite PSNR until a method harms it.
-        clean: (N, 3, H, W) in [0, 1], what it should return.
+        clean: ``(N, 3, H, W)`` in [0, 1], what it should return.
         grid: the values to try of each parameter by name; every combination is tried.
-        region: (N, 1, H, W), 1 where the PSNR is taken, for instance the hole; None: everywhere.
+        region: ``(N, 1, H, W)``, 1 where the PSNR is taken, for instance the hole; None: everywhere.
 
     Returns:
         The best parameters, and all that were tried with their mean PSNR in dB, in the order of the grid. A best
         value at an end of its grid asks for a longer grid.
 
     Raises:
-        ValueError: if the grid has no parameter or one of them no value, or no image is degraded.
+        ValueError: the grid has no parameter or one of them no value, or no image is degraded.
 
     Example:
         >>> import torch

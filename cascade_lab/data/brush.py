@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STROKES = 3  # of a hole at most
+FEWEST, MOST = 4, 12  # straight pieces of a stroke
+
 
 def rectangle_masks(
     n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str = "cpu"
@@ -33,44 +36,37 @@ def brush_masks(
     brush: tuple[float, float] = (12 / 256, 40 / 256),
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Masks (n, 1, height, width) with free-form holes: one to three zigzags each, painted with a round brush.
+    """Masks with free-form holes: one to three zigzags each, painted with a round brush.
 
-    After Yu et al. (2019, "Free-form image inpainting with gated convolution", section 3.4), with their code's values:
-    4 to 12 straight pieces a stroke, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees to
-    either side in turn. The brush's diameter over the photo's shorter side is drawn from the range `brush`, for every
-    stroke; a ValueError says if that is not a positive range.
+    A stroke has 4 to 12 straight pieces, an eighth of the photo's diagonal long on average, turned by 72 +- 24 degrees
+    to either side in turn.
 
-    >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 1, 64, 96])
+    Args:
+        n, height, width: how many masks, and their size in pixels.
+        generator: where the strokes are drawn from.
+        brush: range of the brush's diameter over the photo's shorter side; each stroke draws from it.
+        device: where the masks are painted.
+
+    Returns:
+        ``(n, 1, height, width)``, 1 where pixels are missing.
+
+    Raises:
+        ValueError: the brush is not a positive range.
+
+    Example:
+        >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 64, 96])
+
+    Source: Yu et al., Free-form image inpainting with gated convolution (2019), section 3.4, with their code's values.
     """
     if not 0 < brush[0] <= brush[1]:
         raise ValueError(f"brush must be a positive range, smaller end first, got {brush}")
 
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device).to(device)
-
-    strokes, fewest, most = 3, 4, 12
-    painted = draw(n, 1, 1) * strokes >= torch.arange(strokes, device=device)[:, None]
-    count, thickness, direction, x, y = draw(5, n, strokes, 1)
-    turn, reach = draw(2, n, strokes, most)
-
-    piece = torch.arange(most, device=device)
-    angle = math.tau * direction + (1 - 2 * (piece % 2)) * math.radians(72) + (2 * turn - 1) * math.radians(24)
-    reach = reach * math.hypot(height, width) / 4
-    reach = reach * (piece < fewest + (count * (most - fewest + 1)).floor())  # no length past a stroke's last piece
-    # The strokes' corners, (n, strokes, most + 1); a stroke that leaves the photo is mirrored back into it.
-    x = x * width + F.pad((reach * angle.cos()).cumsum(2), (1, 0))
-    y = y * height + F.pad((reach * angle.sin()).cumsum(2), (1, 0))
-    x = width - (x.remainder(2 * width) - width).abs()
-    y = height - (y.remainder(2 * height) - height).abs()
-    radius = (brush[0] + (brush[1] - brush[0]) * thickness) * min(height, width) / 2
-    radius = radius.clamp(min=0.75)  # no point is further than 0.71 px from a pixel's center, so this leaves a dot
-    near = torch.where(painted, radius**2, -1)
-
+    x, y, near = _strokes(n, height, width, generator, brush, device)
     rows, columns = torch.arange(height, device=device)[:, None] + 0.5, torch.arange(width, device=device) + 0.5
     missing = torch.zeros(n, height, width, dtype=torch.bool, device=device)
-    for stroke in range(strokes):
-        for i in range(most):
+    for stroke in range(STROKES):
+        for i in range(MOST):
             (x0, x1), (y0, y1) = (t[:, stroke, i : i + 2, None, None].unbind(1) for t in (x, y))
             dx, dy, to_x, to_y = x1 - x0, y1 - y0, columns - x0, rows - y0
             squared = (dx**2 + dy**2).clamp(min=1e-6)
@@ -78,3 +74,29 @@ def brush_masks(
             distance = torch.addcmul(to_x, along, -dx).square_() + torch.addcmul(to_y, along, -dy).square_()
             missing |= distance <= near[:, stroke, :, None]
     return missing[:, None].float()
+
+
+def _strokes(
+    n: int, height: int, width: int, generator: torch.Generator, brush: tuple[float, float], device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners x and y of the strokes, ``(n, STROKES, MOST + 1)``; squared radius ``(n, STROKES, 1)``, -1 for none."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=generator.device).to(device)
+
+    painted = draw(n, 1, 1) * STROKES >= torch.arange(STROKES, device=device)[:, None]
+    count, thickness, direction, x, y = draw(5, n, STROKES, 1)
+    turn, reach = draw(2, n, STROKES, MOST)
+
+    piece = torch.arange(MOST, device=device)
+    angle = math.tau * direction + (1 - 2 * (piece % 2)) * math.radians(72) + (2 * turn - 1) * math.radians(24)
+    reach = reach * math.hypot(height, width) / 4
+    reach = reach * (piece < FEWEST + (count * (MOST - FEWEST + 1)).floor())  # no length past a stroke's last piece
+    # A stroke that leaves the photo is mirrored back into it.
+    x = x * width + F.pad((reach * angle.cos()).cumsum(2), (1, 0))
+    y = y * height + F.pad((reach * angle.sin()).cumsum(2), (1, 0))
+    x = width - (x.remainder(2 * width) - width).abs()
+    y = height - (y.remainder(2 * height) - height).abs()
+    radius = (brush[0] + (brush[1] - brush[0]) * thickness) * min(height, width) / 2
+    radius = radius.clamp(min=0.75)  # no point is further than 0.71 px from a pixel's center, so this leaves a dot
+    return x, y, torch.where(painted, radius**2, -1)

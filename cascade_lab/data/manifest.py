@@ -37,7 +37,7 @@ def parse_manifest(text: str, where: str) -> dict:
 
 
 def write_manifest(path: Path, name: str, source: str, files: list[dict], skipped: dict[str, str]) -> None:
-    """Writes a manifest, a line a file; nothing stands under `path` before it is whole."""
+    """Write a manifest, a line a file; nothing stands under `path` before it is whole."""
     rows = ",\n".join("  " + json.dumps(row) for row in sorted(files, key=lambda row: row["file"]))
     head = f'{{"name": {json.dumps(name)},\n "source": {json.dumps(source)},\n'
     part = path.with_name(path.name + ".part")
@@ -46,7 +46,11 @@ def write_manifest(path: Path, name: str, source: str, files: list[dict], skippe
 
 
 def pick_split(found, split: str, where: str) -> str:
-    """The name under which `where` holds the split: its own, or `val` for a test set where there is no `test`."""
+    """The name under which `where` holds the split: its own, or `val` for a test set where there is no `test`.
+
+    Raises:
+        ValueError: there is no such split, or it is not among those that were found.
+    """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     name = "val" if split == "test" and "test" not in found else split

@@ -1,65 +1,68 @@
 """Reading photos of every kind, and cutting squares out of them.
 
 Gray, palette, CMYK and 16 bit become 8 bit RGB, transparent pixels are laid over white, a camera's rotation
-(EXIF) is undone, of an animation the first frame is taken, and a photo smaller than the crop is enlarged
-(`Photos.smaller` names those). What cannot be read is left out, by name and reason, in `Photos.skipped`.
+(EXIF) is undone, and of an animation the first frame is taken. What cannot be read is left out, by name and reason,
+in `Photos.skipped`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 # What Pillow may open. Left to itself, it would start Ghostscript for a file that claims to be PostScript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
-VERIFY = 5000  # photos; a set of up to so many is decoded once when it is opened (1 to 3 ms each)
 CACHE = 2 * 2**30  # bytes of decoded photos that a process keeps; Pillow holds RGB in 4 bytes a pixel
 
 
 def read_photo(file: str | Path | BinaryIO) -> Image.Image:
-    """Decodes one photo to 8 bit RGB, upright.
+    """Decode one photo to 8 bit RGB, upright.
 
     Args:
         file: a path, or a file that is open for reading bytes.
 
     Raises:
-        ValueError: it is no photo, empty, cut short or of too many pixels (a decompression bomb); the message
-            says which.
+        ValueError: it is no photo, no regular file, empty, cut short or of too many pixels (a decompression bomb); the
+            message says which.
     """
+    with _opened(file) as image:
+        image.load()
+        with contextlib.suppress(Exception):  # an unreadable EXIF block says nothing about the pixels, which did decode
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return _eight_bits(image).convert("RGB")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert() would copy it
+
+
+@contextlib.contextmanager
+def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
+    """An image of which only the header is read yet; whatever goes wrong with it becomes a ``ValueError``."""
     try:
+        if isinstance(file, str | Path) and os.path.exists(file) and not os.path.isfile(file):
+            raise ValueError("a folder, a pipe or a device, not a file")  # opening a pipe would wait for its writer
         with Image.open(file, formats=FORMATS) as image:
-            image.load()
-            _turn_upright(image)
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _eight_bits(image).convert("RGB")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-            return image if image.mode == "RGB" else image.convert("RGB")  # convert() would copy it
+            yield image
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ValueError(f"more than {most} million pixels: make it smaller if you trust it") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"not a photo that can be read ({', '.join(FORMATS)})") from error
     except Exception as error:  # a broken file raises nearly anything: OSError, SyntaxError, struct.error
-        raise ValueError(_reason(error)) from error
-
-
-def photo_size(file: str | Path) -> tuple[int, int]:
-    """Width and height by the header alone, before any rotation; raises ValueError like `read_photo`."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image.size
-    except Exception as error:
-        raise ValueError(_reason(error)) from error
-
-
-def _turn_upright(image: Image.Image) -> None:
-    # An unreadable EXIF block says nothing about the pixels, which did decode.
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
+        raise ValueError(f"cannot be read: {error or type(error).__name__}") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -71,88 +74,106 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels: shrink it if you trust it"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return f"not a photo that can be read ({', '.join(FORMATS)})"
-    return f"cannot be read: {error or type(error).__name__}"
-
-
-class Photos(Sequence):
-    """Usable photos in the order of their names; `photos[i]` is decoded, a PIL image in RGB.
-
-    Up to `VERIFY` photos are decoded once on the way in, so that a broken one is known before training; of more,
-    and of those that `digests` vouches for, only the header is read.
+class Photos(Sequence[Image.Image]):
+    """Usable photos in the order of their names; each is decoded when it is asked for, to a PIL image in RGB.
 
     Args:
         source: where they come from, for messages and records.
         paths: name -> path.
         skipped: name -> reason, of files that were left out before.
-        digests: name -> SHA-256, from the manifest of a script that decoded every photo.
+        digests: name -> SHA-256, where a manifest knows it.
         repeats: how often an epoch visits each photo.
+        decode: read each photo whole on the way in, so that a broken one is known before training (1 to 3 ms for
+            0.2 million pixels); else its header.
 
     Attributes:
         names: the name of each photo.
         skipped: name -> reason, of the files that were left out.
+
+    Example:
+        >>> from cascade_lab.data import open_photos
+        >>> photos = open_photos(None, "train")
+        >>> photos[0].size, photos[:2].names
+        ((600, 400), ['coffee.png', 'hubble_deep_field.jpg'])
     """
 
     def __init__(
         self,
         source: str,
-        paths: dict[str, Path],
-        skipped: dict[str, str] | None = None,
-        digests: dict[str, str] | None = None,
+        paths: Mapping[str, Path],
+        skipped: Mapping[str, str] | None = None,
+        digests: Mapping[str, str] | None = None,
         repeats: int = 1,
-    ):
+        decode: bool = False,
+    ) -> None:
         self.source, self.skipped, self.repeats = source, dict(skipped or {}), repeats
-        self.names: list[str] = []
-        self._paths, self._digests, self._cache, self._cached = [], digests or {}, {}, 0
-        self._short_sides = []
-        decode = not digests and len(paths) <= VERIFY
-        for name in sorted(paths):
-            self._paths.append(paths[name])
+        self._paths, self._digests = dict(sorted(paths.items())), digests or {}
+        self._cache: dict[Path, Image.Image] = {}
+        self._cached = 0
+        for name, path in tqdm(list(self._paths.items()), "reading photos", leave=False, delay=5):
             try:
-                size = self[-1].size if decode else photo_size(paths[name])
+                if decode:
+                    self._read(path)
+                else:
+                    with _opened(path):
+                        pass
             except ValueError as error:
-                self._paths.pop()
                 self.skipped[name] = str(error)
-            else:
-                self.names.append(name)
-                self._short_sides.append(min(size))
+                del self._paths[name]
+        self.names = list(self._paths)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Image.Image:
-        path = self._paths[index]
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Photos: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | Photos:
+        if isinstance(index, slice):
+            return self.only(self.names[index])
+        return self._read(self._paths[self.names[index]])
+
+    def items(self) -> Iterator[tuple[str, Image.Image]]:
+        """The name of each photo, and the photo."""
+        return zip(self.names, self, strict=True)
+
+    def only(self, names: Iterable[str]) -> Photos:
+        """Those of the photos that have these names."""
+        part = copy.copy(self)
+        part.__dict__.pop("hash", None)
+        part._paths = {name: self._paths[name] for name in names}
+        part.names = list(part._paths)
+        part._cache = {path: self._cache[path] for path in part._paths.values() if path in self._cache}
+        part._cached = sum(map(_weight, part._cache.values()))
+        return part
+
+    def _read(self, path: Path) -> Image.Image:
         if path in self._cache:
             return self._cache[path]
         photo = read_photo(path)
-        weight = 4 * photo.width * photo.height
-        if self._cached + weight <= CACHE:
+        if self._cached + _weight(photo) <= CACHE:
             self._cache[path] = photo
-            self._cached += weight
+            self._cached += _weight(photo)
         return photo
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}, "_cached": 0}  # a worker that is not forked decodes for itself
 
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over a line `sha256  name` a photo: the same photos have it, whatever folder they stand in."""
-        digests = (
-            self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in zip(self.names, self._paths, strict=True)
+        return hash_lines(
+            (self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest(), name)
+            for name, path in self._paths.items()
         )
-        return hash_lines(zip(digests, self.names, strict=True))
-
-    def smaller(self, size: int) -> list[str]:
-        """Names of the photos with a short side under `size` pixels: their crops are enlarged."""
-        return [name for name, short in zip(self.names, self._short_sides, strict=True) if short < size]
 
 
-def hash_lines(pairs) -> str:
+def _weight(photo: Image.Image) -> int:
+    return 4 * photo.width * photo.height
+
+
+def hash_lines(pairs: Iterable[tuple[str, str]]) -> str:
     """SHA-256 over the text that `sha256sum` would print for (digest, name) pairs."""
     text = "".join(f"{digest}  {name}\n" for digest, name in pairs)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
@@ -160,17 +181,22 @@ def hash_lines(pairs) -> str:
 
 def square(
     photo: Image.Image, left: int, top: int, side: int, size: int, reducing_gap: float | None = None
-) -> np.ndarray:
-    """The square of `side` pixels at (left, top) as bytes (size, size, 3): copied at 1:1, otherwise bicubic and
-    anti-aliased. `reducing_gap` is Pillow's: a box filter takes the first whole-number step of a large one."""
+) -> NDArray[np.uint8]:
+    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``.
+
+    At 1:1 it is copied, otherwise resized, bicubic and anti-aliased. With Pillow's `reducing_gap` a box filter takes
+    the first whole-number step of a large reduction.
+    """
     crop = photo.crop((left, top, left + side, top + side))  # first: resize(box=...) looks at pixels around the box
     if side != size:
         crop = crop.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=reducing_gap)
     return np.asarray(crop)
 
 
-def random_square(photo: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """A random crop as bytes (size, size, 3), mirrored half the time.
+def random_square(
+    photo: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A random crop as bytes ``(size, size, 3)``, mirrored half the time.
 
     The side of the square that is cut lies between `size` pixels (1:1) and the photo's whole short side, at a
     share of that way drawn evenly from `scale`. It is a whole number, so that a crop at 1:1 is not resampled. Of a

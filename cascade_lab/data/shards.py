@@ -18,9 +18,10 @@ import random
 import urllib.request
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,22 +36,35 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2
 
 @dataclass(frozen=True)
 class Readers:
-    """Who reads the batches of a training: processes beside this rank's own, and its place among the ranks."""
+    """The processes that share the reading; ``ValueError`` for numbers that cannot be.
+
+    Attributes:
+        workers: how many prepare batches ahead on each rank; with 0, each batch is prepared when it is asked for.
+        rank, world: which of the processes that train together this one is, and how many they are.
+    """
 
     workers: int = 0
     rank: int = 0
     world: int = 1
 
-
-ALONE = Readers()
+    def __post_init__(self) -> None:
+        if self.workers < 0 or not 0 <= self.rank < self.world:
+            raise ValueError(f"workers must be at least 0 and rank one of 0 ... world - 1, got {self}")
 
 
 class Shards:
-    """The shards of one split. `len` counts photos; `skipped` names those that were left out while writing."""
+    """The shards of one split; their length is the number of photos.
+
+    Attributes:
+        source: where they come from, for messages and records.
+        rows: their rows in the manifest.
+        skipped: name -> reason, of the photos that were left out when the shards were written.
+        names, counts, urls: of each shard its file, how many photos it holds, and its full path or address.
+    """
 
     repeats = 1
 
-    def __init__(self, source: str, base: str, rows: list[dict], skipped: dict[str, str]):
+    def __init__(self, source: str, base: str, rows: list[dict[str, Any]], skipped: dict[str, str]) -> None:
         self.source, self.rows, self.skipped = source, rows, skipped
         self.names = [row["file"] for row in rows]
         self.counts = [row["photos"] for row in rows]
@@ -66,7 +80,7 @@ class Shards:
 
 
 def open_shards(source: str, split: str) -> Shards:
-    """Opens shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
+    """Open shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
 
     Args:
         source: a folder, a pattern of tar files in it, or the address of either (https://...; webdataset then reads
@@ -74,7 +88,8 @@ def open_shards(source: str, split: str) -> Shards:
         split: "train", "val" or "test", as in the manifest.
 
     Raises:
-        ValueError: the manifest is missing or lists no such shard, or a file differs in size from it.
+        ValueError: the manifest is missing or lists no such shard, a file differs in size from it, or the address is
+            of another kind.
         ImportError: webdataset is not installed.
     """
     try:
@@ -82,20 +97,12 @@ def open_shards(source: str, split: str) -> Shards:
         import webdataset  # noqa: F401
     except ImportError as error:
         raise ImportError("tar shards need webdataset: pip install 'cascade-core[shards]'") from error
-    source = str(source)
+    remote = "://" in source
+    if remote and not source.startswith(("https://", "http://")):
+        raise ValueError(f"shards are read from a folder or from https:// and http://, got {source}")
     base, _, pattern = source.rpartition("/") if source.endswith(".tar") else (source.rstrip("/"), "", "")
-    base = base + "/" if "://" in base else f"{Path(base or '.').resolve()}/"
-    try:
-        if "://" in base:
-            with urllib.request.urlopen(base + NAME, timeout=60) as reply:
-                text = reply.read().decode()
-        else:
-            text = Path(base, NAME).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
-        ) from error
-    manifest = parse_manifest(text, base + NAME)
+    base = f"{base}/" if remote else f"{Path(base or '.').resolve()}/"
+    manifest = parse_manifest(_manifest_text(base, remote), base + NAME)
     rows = [row for row in manifest["files"] if row["file"].endswith(".tar")]
     name = pick_split({row["split"] for row in rows}, split, source)
     rows = [row for row in rows if row["split"] == name]
@@ -105,25 +112,45 @@ def open_shards(source: str, split: str) -> Shards:
         if missing:
             raise ValueError(f"{base}{NAME} lists no {min(missing)} ({len(missing)} missing) as {name}")
         rows = [row for row in rows if row["file"] in wanted]
-    for row in rows if "://" not in base else ():
+    for row in () if remote else rows:
         path = Path(base, row["file"])
         if not path.is_file() or path.stat().st_size != row["size"]:
             raise ValueError(f"{path} is missing or not {row['size']} bytes long: run data_scripts.imagenet again")
     return Shards(source, base, rows, manifest["skipped"])
 
 
-class ShardSteps(IterableDataset):
+def _manifest_text(base: str, remote: bool) -> str:
+    try:
+        if not remote:
+            return Path(base, NAME).read_text()
+        with urllib.request.urlopen(base + NAME, timeout=60) as reply:
+            return reply.read().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
+        ) from error
+
+
+@dataclass(eq=False)
+class ShardSteps(IterableDataset[torch.Tensor]):
     """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
 
-    def __init__(self, shards: Shards, size, batch, seed, steps: range, scale, readers: Readers):
-        if len(shards.urls) < readers.world:
-            raise ValueError(f"{len(shards.urls)} shards cannot be split over {readers.world} ranks")
-        self.shards, self.size, self.batch, self.seed, self.scale = shards, size, batch, seed, scale
-        self.start, self.stop, self.rank, self.world = steps.start, steps.stop, readers.rank, readers.world
+    shards: Shards
+    size: int
+    batch: int
+    seed: int
+    start: int
+    stop: int
+    scale: tuple[float, float]
+    readers: Readers
+
+    def __post_init__(self) -> None:
+        if len(self.shards.urls) < self.readers.world:
+            raise ValueError(f"{len(self.shards.urls)} shards cannot be split over {self.readers.world} ranks")
 
     def most_workers(self) -> int:
         """Workers that have a shard each."""
-        return len(self.shards.urls) // self.world
+        return len(self.shards.urls) // self.readers.world
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         worker = get_worker_info()
@@ -141,10 +168,10 @@ class ShardSteps(IterableDataset):
         epoch = 0
         while True:
             order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.shards.urls))
-            mine = order[self.rank :: self.world][slot::workers]
+            mine = order[self.readers.rank :: self.readers.world][slot::workers]
             total = sum(self.shards.counts[i] for i in mine)
             if skip < total:
-                rng = random.Random(f"{self.seed} {epoch} {self.rank} {slot}")
+                rng = random.Random(f"{self.seed} {epoch} {self.readers.rank} {slot}")
                 mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
                 for number, (key, photo) in enumerate(mixed):
                     if number >= skip:
@@ -152,7 +179,7 @@ class ShardSteps(IterableDataset):
             skip = max(0, skip - total)
             epoch += 1
 
-    def _read(self, shards) -> Iterator[tuple[str, bytes]]:
+    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
         from webdataset.tariterators import tarfile_samples
 
         for index in shards:

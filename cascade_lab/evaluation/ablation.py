@@ -284,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
         evaluate.writable(args.out, args.force)
         profile = profiles.read(args.profile, dict(profiles.parse_setting(text) for text in args.set))
         profile = shortened(profile, args.share)
-        photos, test = data.open_photos(args.data, "train"), data.open_photos(args.test, "test")
+        photos, test = data.open_photos(args.data, "train"), data.open_photos(args.test, "test", whole=True)
         if photos.hash == test.hash:
             raise ValueError(
                 f"--data and --test are the same photos ({photos.source}): a test photo may not be trained on"

@@ -32,7 +32,7 @@ from cascade_core.degradations import HOLE_COLOR, KERNEL_SIZE, LEVELS, Degraded,
 from cascade_core.fills import generator_input
 from cascade_core.models import Cascade
 from cascade_lab import data, devices, provenance, published
-from cascade_lab.baselines import DEBLURRERS, DENOISERS, FACTORIES, INPAINTERS, chain, estimate_sigma, laplace, tune
+from cascade_lab.baselines import DEBLURRERS, DENOISERS, INPAINTERS, KNearest, chain, estimate_sigma, laplace, tune
 from cascade_lab.baselines.context_encoder import context_encoder
 from cascade_lab.baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from cascade_lab.evaluation import tables
@@ -127,7 +127,7 @@ def available() -> tuple[dict[str, Method], dict[str, str]]:
 
 def k_nearest(crops: Tensor) -> Method:
     """The mean of the nearest training crops ``(M, 3, size, size)``; of all of them if they are few."""
-    return inpainter(FACTORIES["k-nn"](crops, k=min(NEIGHBORS, len(crops))))
+    return inpainter(KNearest(crops, k=min(NEIGHBORS, len(crops))))
 
 
 def tuned_chain(crops: Tensor, protocol: Protocol, told: bool = True) -> tuple[Method, list[str]]:
@@ -462,8 +462,8 @@ def methods_for(
     if "neural patch synthesis" in asked:
         about["vgg"] = args.vgg
     if needing := [name for name in asked if name in trained]:
-        photos = data.open_photos(args.train, "train")
-        if photos.hash in [data.open_photos(folder, "test").hash for folder in args.images]:
+        photos = data.open_photos(args.train, "train", whole=True)
+        if photos.hash in [data.open_photos(folder, "test", whole=True).hash for folder in args.images]:
             raise ValueError(
                 f"--train {args.train} holds the very photos of --images: a test photo may not train a method"
             )
@@ -513,7 +513,7 @@ def main(arguments: list[str] | None = None) -> None:
         protocol = Protocol(args.size, args.hole, args.mode, args.level, args.seed)
         if args.crops < 1:
             raise ValueError(f"--crops must be at least 1, got {args.crops}")
-        photos = [data.open_photos(folder, "test") for folder in args.images]
+        photos = [data.open_photos(folder, "test", whole=True) for folder in args.images]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         methods, about = methods_for(args, protocol, device)
         crops = torch.cat([data.test_crops(part, protocol.size, protocol.mode) for part in photos])

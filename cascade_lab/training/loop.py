@@ -62,6 +62,7 @@ class FabricTraining(Training):
                 self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.step, self.seconds, self.history = 0, 0.0, []
+        self._coins = torch.Generator()
 
     def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
         """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center.
@@ -69,8 +70,11 @@ class FabricTraining(Training):
         It is one for the whole batch, so its Laplace fill is factorized once. The coin is the host's, so that no step
         waits for the device.
         """
-        coin = torch.Generator().manual_seed(rng.initial_seed())
-        if self.settings.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
+        if self.settings.hole_place == "center":
+            return None
+        if self._coins.initial_seed() != rng.initial_seed():
+            self._coins = torch.Generator().manual_seed(rng.initial_seed())
+        if torch.rand((), generator=self._coins) < 0.5:
             return None
         n, _, height, width = photo.shape
         return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)

@@ -229,7 +229,8 @@ def measure_batch_norm(t: FabricTraining, stage: Stage, job: Job) -> None:
     end = stage.setting(job.profile, "steps")
     rng = job.random(stage, end)
     extra = job.batches(stage, end, end + stage.setting(job.profile, "norm_steps"))
-    inputs = (steps.with_all_faults(photo.to(job.fabric.device), job.profile, rng) for photo in extra)
+    photos = (photo.to(job.fabric.device) for photo in extra)
+    inputs = (steps.with_all_faults(photo, job.profile, rng, t.masks(photo, rng)) for photo in photos)
     update_bn(inputs, t.modules["cascade"])
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -18,7 +19,17 @@ import torch
 from PIL import Image
 
 from cascade_lab import data
-from cascade_lab.data import Readers, crop_names, manifest, open_photos, photos, read_photo, shards, training_batches
+from cascade_lab.data import (
+    Readers,
+    crop_names,
+    manifest,
+    open_photos,
+    photos,
+    read_photo,
+    shards,
+    sources,
+    training_batches,
+)
 
 GRADIENT = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
 
@@ -33,6 +44,11 @@ def numbers(crops):
     return (crops[:, 0, 0, 0] * 255).round().int().tolist()
 
 
+def hash_of(folder, names):
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def encode(image, kind="PNG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -41,10 +57,25 @@ def encode(image, kind="PNG", **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten plain photos."""
+    """Ten plain photos, all of them to train on."""
+    path = tmp_path / "train"
+    path.mkdir()
     for number in range(10):
-        plain(number).save(tmp_path / f"{number:02d}.png")
-    return tmp_path
+        plain(number).save(path / f"{number:02d}.png")
+    return path
+
+
+@pytest.fixture
+def mixed(folder):
+    """The same photos in a folder that says nothing of a split."""
+    return folder.rename(folder.with_name("holiday"))
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A folder for photos to train on."""
+    (tmp_path / "train").mkdir()
+    return tmp_path / "train"
 
 
 class TestReadPhoto:
@@ -132,15 +163,16 @@ class TestOpenPhotos:
         found = open_photos(folder)
         assert found.names == [*(f"{i:02d}.png" for i in range(10)), "deep/er/a.b.webp"]
         assert found[-1].size == (20, 16)
-        assert open_photos(folder, "test").names == found.names
+        assert open_photos(folder.rename(folder.with_name("all")), "test", whole=True).names == found.names
 
-    def test_a_folder_with_splits(self, folder):
+    @pytest.mark.parametrize("case", [str.lower, str.title, str.upper])
+    def test_a_folder_with_splits(self, folder, case):
         for split in ("train", "val"):
-            (folder / split).mkdir()
-            plain(50 + len(split)).save(folder / split / f"{split}.png")
+            (folder / case(split)).mkdir()
+            plain(50 + len(split)).save(folder / case(split) / f"{split}.png")
         assert open_photos(folder, "train").names == ["train.png"]
         assert open_photos(folder, "val").names == open_photos(folder, "test").names == ["val.png"]
-        shutil.rmtree(folder / "train")
+        shutil.rmtree(folder / case("train"))
         with pytest.raises(ValueError, match="no split 'train', only val"):
             open_photos(folder, "train")
         with pytest.raises(ValueError, match="train, val, test, got 'dev'"):
@@ -164,16 +196,42 @@ class TestOpenPhotos:
     def test_hash_is_of_names_and_contents(self, folder, tmp_path_factory):
         first = open_photos(folder).hash
         other = tmp_path_factory.mktemp("other")
-        shutil.copytree(folder, other / "copy")
-        assert open_photos(other / "copy").hash == first
-        plain(99).save(other / "copy" / "03.png")
-        assert open_photos(other / "copy").hash != first
+        shutil.copytree(folder, other / "train")
+        assert open_photos(other / "train").hash == first
+        plain(99).save(other / "train" / "03.png")
+        assert open_photos(other / "train").hash != first
 
-    def test_smaller_photos_are_counted(self, folder):
-        plain(90, (40, 40)).save(folder / "large.png")
+    def test_a_split_under_two_names_is_refused(self, tmp_path):
+        for name in ("Train", "train"):
+            (tmp_path / name).mkdir()
+        if len(list(tmp_path.iterdir())) == 1:
+            pytest.skip("names do not differ by case here")
+        with pytest.raises(ValueError, match=r"under two names \(Train, train\)"):
+            open_photos(tmp_path)
+
+    def test_a_folder_that_is_called_as_a_split(self, folder):
+        """It serves that split alone: its photos cannot be trained on and tested on."""
+        assert len(open_photos(folder, "train")) == 10
+        with pytest.raises(ValueError, match="no split 'test', only train"):
+            open_photos(folder, "test")
+        assert len(open_photos(folder, "test", whole=True)) == 10
+
+    @pytest.mark.parametrize("name", ["", "  "])
+    def test_an_empty_name(self, name):
+        with pytest.raises(ValueError, match="name is empty: is a variable unset"):
+            open_photos(name)
+
+    def test_a_part_of_the_photos(self, folder):
         found = open_photos(folder)
-        assert found.smaller(17) == found.names[:10]
-        assert found.smaller(16) == []
+        part = found[2:5]
+        assert (part.names, len(part), found[2:2].names) == (found.names[2:5], 3, [])
+        assert [photo.getpixel((0, 0))[0] for photo in part] == [2, 3, 4]
+        assert [(name, photo.getpixel((0, 0))[0]) for name, photo in found[::-3].items()] == [
+            (f"{number:02d}.png", number) for number in (9, 6, 3, 0)
+        ]
+        whole = found.hash
+        assert part.hash == hash_of(folder, found.names[2:5]) != whole
+        assert crop_names(part, 8, "crop") == part.names
 
     def test_pickled_without_the_decoded_photos(self, folder):
         found = open_photos(folder)
@@ -188,6 +246,145 @@ class TestOpenPhotos:
         assert found[2].getpixel((0, 0))[0] == 2
         with pytest.raises(ValueError, match="No such file"):
             found[3]
+
+
+class TestSplitByContent:
+    """A folder that says nothing of a split: no manifest, no train or test, neither in it nor in its name."""
+
+    @pytest.fixture(autouse=True)
+    def _said_once(self):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*put aside for tests, by content")
+            yield
+
+    @pytest.fixture
+    def hundred(self, tmp_path):
+        for number in range(100):
+            plain(number).save(tmp_path / f"{number:02d}.png")
+        return tmp_path
+
+    def test_no_photo_is_on_both_sides(self, hundred):
+        train, test, val = (open_photos(hundred, split) for split in ("train", "test", "val"))
+        assert not set(train.names) & set(test.names)
+        assert len(train) + len(test) == 100
+        assert 3 <= len(test) <= 20
+        assert val.names == test.names
+
+    def test_neither_names_nor_place_nor_others_decide(self, hundred, tmp_path_factory):
+        other = tmp_path_factory.mktemp("other") / "deep"
+        other.mkdir()
+        for path in hundred.iterdir():
+            shutil.copy(path, other / f"x{99 - int(path.stem):02d}.png")
+        found, test = open_photos(hundred, "test"), open_photos(other.parent, "test")
+        assert sorted(numbers(data.test_crops(found, 8, "crop"))) == sorted(numbers(data.test_crops(test, 8, "crop")))
+        for number in range(100, 130):
+            plain(number).save(hundred / f"{number}.png")
+        assert set(found.names) <= set(open_photos(hundred, "test").names)
+
+    def test_copies_are_on_the_same_side(self, hundred):
+        """Of the same bytes, and of the same pixels in other files."""
+        for number in range(100):
+            shutil.copy(hundred / f"{number:02d}.png", hundred / f"{number:02d} copy.png")
+            plain(number).save(hundred / f"{number:02d} copy.bmp")
+        for split in ("train", "test"):
+            names = open_photos(hundred, split).names
+            stems = [name[:2] for name in names]
+            assert all(stems.count(stem) == 3 for stem in stems)
+
+    @pytest.mark.parametrize("count", [2, 3])
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_at_least_one_and_never_all(self, count, share, tmp_path, monkeypatch):
+        monkeypatch.setattr(sources, "ASIDE", share)
+        for number in range(count):
+            plain(number).save(tmp_path / f"{number}.png")
+        sizes = [len(open_photos(tmp_path, split)) for split in ("train", "test")]
+        assert sizes == ([count - 1, 1] if share == 0 else [1, count - 1])
+
+    @pytest.mark.parametrize("copies", [1, 3])
+    def test_one_photo_cannot_do_both(self, copies, tmp_path):
+        for number in range(copies):
+            plain(7).save(tmp_path / f"{number}.png")
+        for split in ("train", "test"):
+            with pytest.raises(ValueError, match="holds one photo, which cannot both train and test.*sub-folder"):
+                open_photos(tmp_path, split)
+        assert len(open_photos(tmp_path, "test", whole=True)) == copies
+
+    def test_a_line_says_so(self, mixed):
+        with pytest.warns(UserWarning, match=r"holiday: 9 photos to train on, 1 put aside for tests, by content"):
+            open_photos(mixed)
+
+    def test_an_unknown_split(self, mixed):
+        with pytest.raises(ValueError, match="train, val, test, got 'dev'"):
+            open_photos(mixed, "dev")
+
+
+class TestWhatCountsAsAPhoto:
+    @pytest.mark.parametrize(
+        "place", [".ipynb_checkpoints", ".thumbnails/deep", ".Trash-1000/files", "__MACOSX", "@eaDir/x", "a/.b/c"]
+    )
+    def test_hidden_and_system_folders_hold_none(self, place, folder):
+        (folder / place).mkdir(parents=True)
+        shutil.copy(folder / "01.png", folder / place / "copy.png")
+        found = open_photos(folder)
+        assert (len(found), found.skipped) == (10, {})
+
+    def test_a_dot_above_the_folder_does_not_matter(self, folder):
+        (folder.parent / ".cache").mkdir()
+        assert len(open_photos(folder.rename(folder.parent / ".cache" / "train"))) == 10
+
+    def test_a_linked_folder_is_followed_once(self, folder, tmp_path_factory):
+        other = tmp_path_factory.mktemp("other")
+        plain(50).save(other / "50.png")
+        (folder / "linked").symlink_to(other)
+        (folder / "twice").symlink_to(other)
+        (other / "back").symlink_to(folder)
+        (other / "up").symlink_to(folder.parent)
+        with pytest.warns(
+            UserWarning, match="3 files left out .*linked/back: a folder that is read under another name"
+        ):
+            found = open_photos(folder)
+        assert found.names == [*(f"{number:02d}.png" for number in range(10)), "linked/50.png"]
+        assert sorted(found.skipped) == ["linked/back", "linked/up", "twice"]
+
+    def test_a_folder_that_cannot_be_read_is_named(self, folder, monkeypatch):
+        (folder / "locked").mkdir()
+        scandir = os.scandir
+
+        def guarded(path):
+            if os.fspath(path).endswith("locked"):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", guarded)
+        with pytest.warns(UserWarning, match="locked: cannot be read: Permission denied"):
+            found = open_photos(folder)
+        assert (len(found), list(found.skipped)) == (10, ["locked"])
+
+    @pytest.mark.filterwarnings("ignore:.*files left out")
+    def test_odd_files_are_named_and_no_end(self, folder, monkeypatch):
+        (folder / "folder.jpg").mkdir()
+        plain(60).save(folder / "folder.jpg" / "a.png")
+        os.mkfifo(folder / "pipe.jpg")
+        (folder / "device.jpg").symlink_to("/dev/zero")
+        (folder / "gone.jpg").symlink_to("nowhere")
+        (folder / "empty.jpg").write_bytes(b"")
+        (folder / "cut.png").write_bytes(encode(Image.effect_noise((64, 64), 50))[:700])
+        (folder / "bomb.png").write_bytes(encode(Image.new("1", (100, 100))))
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4999)
+        reasons = {
+            "pipe.jpg": "not a file",
+            "device.jpg": "not a file",
+            "gone.jpg": "No such file",
+            "empty.jpg": "not a photo",
+            "cut.png": "cannot be read",
+            "bomb.png": "million pixels",
+        }
+        for large in (False, True):  # decoded whole, or the headers alone
+            monkeypatch.setattr(sources, "VERIFY", 0 if large else 100)
+            found = open_photos(folder)
+            assert "folder.jpg/a.png" in found.names
+            assert set(found.skipped) == set(reasons) - ({"cut.png"} if large else set())
+            assert all(reasons[name] in why for name, why in found.skipped.items())
 
 
 class TestManifest:
@@ -250,7 +447,7 @@ class TestTrainingBatches:
         batches = partial(training_batches, found, 16, 8, 5)
         straight = list(batches(0, 6))
         assert all(torch.equal(a, b) for a, b in zip(straight[4:], batches(4, 6), strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(straight, batches(0, 6, readers=Readers(workers=2)), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(straight, batches(0, 6, readers=Readers(2)), strict=True))
         assert not torch.equal(straight[0], next(training_batches(found, 16, 8, 6, 0, 1)))
 
     def test_an_epoch_visits_each_photo_once_in_an_order_of_its_own(self, folder):
@@ -268,11 +465,11 @@ class TestTrainingBatches:
         for step, crops in enumerate(alone):
             assert torch.equal(torch.stack([rank[step] for rank in ranks], 1).flatten(0, 1), crops)
 
-    def test_scale(self, tmp_path):
+    def test_scale(self, one):
         """Across a ramp, a crop's range says how much of the photo it shows."""
         ramp = np.tile(np.arange(0, 200, dtype=np.uint8), (200, 1))
-        Image.fromarray(ramp).save(tmp_path / "ramp.png")
-        found = open_photos(tmp_path)
+        Image.fromarray(ramp).save(one / "ramp.png")
+        found = open_photos(one)
 
         def extents(scale):
             crops = torch.cat(list(training_batches(found, 20, 1, 0, 0, 40, scale=scale))) * 255
@@ -284,15 +481,15 @@ class TestTrainingBatches:
         assert between.min() < 40
         assert between.max() > 160
 
-    def test_half_are_mirrored(self, tmp_path):
-        Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (200, 1))).save(tmp_path / "ramp.png")
-        crops = torch.cat(list(training_batches(open_photos(tmp_path), 16, 1, 0, 0, 200)))
+    def test_half_are_mirrored(self, one):
+        Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (200, 1))).save(one / "ramp.png")
+        crops = torch.cat(list(training_batches(open_photos(one), 16, 1, 0, 0, 200)))
         rising = (crops[:, 0, 8, 15] > crops[:, 0, 8, 0]).sum().item()
         assert 70 < rising < 130
 
-    def test_all_places_are_reached(self, tmp_path):
-        Image.fromarray(np.arange(5 * 4, dtype=np.uint8).reshape(4, 5)).save(tmp_path / "cells.png")
-        crops = torch.cat(list(training_batches(open_photos(tmp_path), 1, 1, 0, 0, 300, scale=(0, 0))))
+    def test_all_places_are_reached(self, one):
+        Image.fromarray(np.arange(5 * 4, dtype=np.uint8).reshape(4, 5)).save(one / "cells.png")
+        crops = torch.cat(list(training_batches(open_photos(one), 1, 1, 0, 0, 300, scale=(0, 0))))
         assert sorted(set(numbers(crops))) == list(range(20))
 
     def test_photos_smaller_than_the_crop_are_enlarged(self, folder):
@@ -311,14 +508,7 @@ class TestTrainingBatches:
 
     @pytest.mark.parametrize(
         "wrong",
-        [
-            {"scale": (0.5, 0.2)},
-            {"scale": (0, 2)},
-            {"readers": Readers(rank=1)},
-            {"size": 0},
-            {"batch": 0},
-            {"seed": -1},
-        ],
+        [{"scale": (0.5, 0.2)}, {"scale": (0, 2)}, {"size": 0}, {"batch": 0}, {"seed": -1}],
         ids=str,
     )
     def test_arguments_out_of_range(self, wrong):
@@ -327,9 +517,14 @@ class TestTrainingBatches:
                 **{"photos": open_photos(), "size": 8, "batch": 2, "seed": 0, "start": 0, "stop": 1, **wrong}
             )
 
+    @pytest.mark.parametrize("wrong", [{"rank": 1}, {"rank": -1}, {"workers": -1}, {"world": 0}], ids=str)
+    def test_readers_out_of_range(self, wrong):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+            Readers(**wrong)
+
     def test_a_large_set_survives_broken_photos(self, folder, monkeypatch):
         """Of a large set only headers are read at first: the next photo stands in, the same in every run."""
-        monkeypatch.setattr(photos, "VERIFY", 5)
+        monkeypatch.setattr(sources, "VERIFY", 5)
         noise = encode(Image.effect_noise((64, 64), 50))
         (folder / "03.png").write_bytes(noise[: len(noise) // 2])
         (folder / "04.png").write_bytes(b"")
@@ -341,7 +536,7 @@ class TestTrainingBatches:
         assert sorted(numbers(crops)) == [0, 1, 2, 5, 5, 6, 7, 8, 9]
 
     def test_none_can_be_read_any_more(self, folder, monkeypatch):
-        monkeypatch.setattr(photos, "VERIFY", 0)
+        monkeypatch.setattr(sources, "VERIFY", 0)
         found = open_photos(folder)
         shutil.rmtree(folder)
         with warnings.catch_warnings():
@@ -351,23 +546,23 @@ class TestTrainingBatches:
 
 
 class TestTestCrops:
-    def test_crop_is_the_center_at_1_to_1(self, tmp_path):
-        Image.fromarray(GRADIENT).save(tmp_path / "a.png")
-        crops = data.test_crops(open_photos(tmp_path), 10, "crop")
+    def test_crop_is_the_center_at_1_to_1(self, one):
+        Image.fromarray(GRADIENT).save(one / "a.png")
+        crops = data.test_crops(open_photos(one), 10, "crop")
         assert torch.equal(crops[0, 0], torch.from_numpy(GRADIENT[7:17, 11:21]) / 255)
 
-    def test_shrink_is_the_whole_central_square(self, tmp_path):
+    def test_shrink_is_the_whole_central_square(self, one):
         halves = Image.new("L", (400, 200), 255)
         halves.paste(0, (100, 0, 200, 200))
-        halves.save(tmp_path / "a.png")
-        crop = data.test_crops(open_photos(tmp_path), 20, "shrink")[0, 0]
+        halves.save(one / "a.png")
+        crop = data.test_crops(open_photos(one), 20, "shrink")[0, 0]
         assert torch.equal(crop[:, [0, 7, 12, 19]], torch.tensor([0.0, 0, 1, 1]).expand(20, 4))
 
-    def test_grid_covers_the_square_and_is_named(self, tmp_path):
+    def test_grid_covers_the_square_and_is_named(self, one):
         cells = np.kron(np.arange(9).reshape(3, 3), np.ones((30, 30))).astype(np.uint8)
-        Image.fromarray(cells).save(tmp_path / "a.png")
-        Image.fromarray(cells[:30, :40]).save(tmp_path / "b.png")
-        found = open_photos(tmp_path)
+        Image.fromarray(cells).save(one / "a.png")
+        Image.fromarray(cells[:30, :40]).save(one / "b.png")
+        found = open_photos(one)
         assert numbers(data.test_crops(found, 20, "grid")) == [*range(9), 0]
         names = [f"a.png {row},{column}" for row in (1, 2, 3) for column in (1, 2, 3)]
         assert crop_names(found, 20, "grid") == [*names, "b.png 1,1"]
@@ -420,9 +615,7 @@ class TestShards:
         for rank in (0, 1):
             order = [np.random.default_rng((0, 0, epoch)).permutation(6)[rank::2] for epoch in (0, 1)]
             counts = [sum(found.counts[i] for i in mine) for mine in order]
-            crops = training_batches(
-                found, 8, 1, 0, 0, sum(counts), readers=Readers(workers=workers, rank=rank, world=2)
-            )
+            crops = training_batches(found, 8, 1, 0, 0, sum(counts), readers=Readers(workers, rank, 2))
             seen = numbers(torch.cat(list(crops)))
             ends.append((seen[: counts[0]], seen[counts[0] :]))
         if workers == 0:  # with workers, a rank's next epoch begins in one before it ends in the other
@@ -432,7 +625,7 @@ class TestShards:
 
     def test_workers_see_every_photo_once_an_epoch(self, folder):
         found = open_photos(folder)
-        steps = [shards.ShardSteps(found, 8, 1, 0, range(50), (0, 1), Readers(rank=rank, world=2)) for rank in (0, 1)]
+        steps = [shards.ShardSteps(found, 8, 1, 0, 0, 50, (0, 1), Readers(rank=rank, world=2)) for rank in (0, 1)]
         seen = []
         for rank in (0, 1):
             for slot in (0, 1):
@@ -445,7 +638,7 @@ class TestShards:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_resumed_run_sees_the_same_batches(self, folder, workers):
         """Also from the middle of the third epoch, and from a step that is another worker's turn."""
-        batches = partial(training_batches, open_photos(folder), 8, 4, 3, readers=Readers(workers=workers))
+        batches = partial(training_batches, open_photos(folder), 8, 4, 3, readers=Readers(workers))
         straight = list(batches(0, 16))
         assert len(straight) == 16
         for start in (1, 5, 13):
@@ -453,7 +646,7 @@ class TestShards:
             assert all(torch.equal(a, b) for a, b in zip(straight[start:], resumed, strict=True))
 
     def test_no_more_workers_than_shards(self, folder):
-        assert len(list(training_batches(open_photos(folder), 8, 1, 0, 0, 9, readers=Readers(workers=3, world=6)))) == 9
+        assert len(list(training_batches(open_photos(folder), 8, 1, 0, 0, 9, readers=Readers(3, world=6)))) == 9
         with pytest.raises(ValueError, match="6 shards cannot be split over 7 ranks"):
             training_batches(open_photos(folder), 8, 1, 0, 0, 9, readers=Readers(world=7))
         with pytest.raises(ValueError, match="23 usable photos .* but a step takes 24"):
@@ -514,6 +707,11 @@ class TestShards:
             crops = torch.cat(list(training_batches(found, 8, 4, 0, 0, 6)))
         assert {20, 22}.isdisjoint(numbers(crops))
         assert len(crops) == 24
+
+    @pytest.mark.parametrize("address", ["file:///data", "ftp://host/a.tar", "s3://bucket/train-{000000..000009}.tar"])
+    def test_other_addresses_are_refused(self, address):
+        with pytest.raises(ValueError, match="from a folder or from https:// and http://, got"):
+            open_photos(address)
 
     def test_no_test_crops(self, folder):
         with pytest.raises(ValueError, match="take test crops from a folder"):

@@ -80,5 +80,13 @@ def test_anywhere_means_half_of_the_batches_have_one_rectangle_elsewhere(photos)
     assert len({masks.numpy().tobytes() for masks in moved}) == len(moved)
 
 
+def test_batches_of_one_step_have_coins_of_their_own(photos):
+    t, rng = training("anywhere"), devices.random_for("cpu", 0)
+    moved = [t.masks(photos, rng) is not None for _ in range(40)]
+    assert 10 < sum(moved) < 30
+    t, rng = training("anywhere"), devices.random_for("cpu", 0)
+    assert moved == [t.masks(photos, rng) is not None for _ in range(40)]
+
+
 def test_the_paper_s_hole_stays(photos):
     assert all(training("center").masks(photos, devices.random_for("cpu", i)) is None for i in range(20))

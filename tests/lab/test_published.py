@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cascade_lab import published
-from cascade_lab.data import crop_names, open_photos, test_crops
+from cascade_lab import data, published
 from cascade_lab.evaluation import evaluate
 from cascade_lab.evaluation.evaluate import Protocol
 from cascade_lab.training import checkpoints, profiles, stages
@@ -74,10 +73,10 @@ def test_the_recorded_numbers_come_out_again():
     """On the photos that everybody has, some of the recorded images, to 0.01 dB."""
     recorded = evaluate.read(published.folder() / "evaluation-scikit-image-grid.json")
     protocol = Protocol(**recorded["protocol"])
-    photos = open_photos(None, "test")
-    assert recorded["images"] == crop_names(photos, protocol.size, protocol.mode)
+    photos = data.open_photos(None, "test")
+    assert recorded["images"] == data.crop_names(photos, protocol.size, protocol.mode)
     some = [0, 5, 12]
-    crops = test_crops(photos, protocol.size, protocol.mode)
+    crops = data.test_crops(photos, protocol.size, protocol.mode)
     methods = evaluate.of_weights(*(published.weights(name) for name in published.NAMES))
     assert {"cascade", "cascade+"} <= set(methods) <= set(recorded["methods"])
     for name, found in evaluate.evaluate(methods, crops, protocol).items():

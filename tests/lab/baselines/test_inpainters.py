@@ -10,15 +10,24 @@ import torch
 
 from cascade_core.degradations import center_hole
 from cascade_core.metrics import psnr
-from cascade_lab.baselines import FACTORIES, INPAINTERS, biharmonic, laplace, mean, patchmatch, telea
-from cascade_lab.baselines.interface import to_bytes
+from cascade_lab.baselines import (
+    INPAINTERS,
+    KNearest,
+    NeuralPatchSynthesis,
+    biharmonic,
+    laplace,
+    mean,
+    patchmatch,
+    telea,
+)
+from cascade_lab.baselines.interface import fill_each
 from cascade_lab.data.brush import brush_masks
 
 NEEDS = {"telea": "cv2", "patchmatch": "patchmatch"}
 # The Context Encoder is missing: it refuses all masks but one, and has a test file of its own.
 MADE = {
-    "k-nn": lambda make: make(torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)), k=2),
-    "neural patch synthesis": lambda make: make(laplace, "random", scales=2, rounds=1, iterations=2),
+    "k-nn": lambda: KNearest(torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)), k=2),
+    "neural patch synthesis": lambda: NeuralPatchSynthesis(laplace, "random", scales=2, rounds=1, iterations=2),
 }
 NAMES = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(NEEDS[name]) is None, reason=f"no {NEEDS[name]}"))
@@ -32,7 +41,7 @@ NAMES = [
 def fill(request):
     if request.param in INPAINTERS:
         return INPAINTERS[request.param]
-    return MADE[request.param](FACTORIES[request.param])
+    return MADE[request.param]()
 
 
 def holes():
@@ -143,4 +152,16 @@ def test_patchmatch_is_the_same_for_the_same_seed(photos):
 
 
 def test_bytes_are_rounded_and_clipped():
-    assert to_bytes(np.array([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.2])).tolist() == [0, 0, 0, 1, 255, 255]
+    values, seen = torch.tensor([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.2]), []
+
+    def fill(image, hole):
+        seen.append(image[0, :6, 0].tolist())
+        return np.full_like(image, 51)
+
+    images = torch.cat([values, torch.zeros(1)]).expand(1, 3, 1, 7)
+    masks = torch.zeros(1, 1, 1, 7)
+    masks[..., 6] = 1
+    filled = fill_each(images, masks, fill, as_bytes=True)
+    assert torch.equal(filled[..., :6], images[..., :6])  # the known pixels do not pass through the bytes
+    assert (filled[..., 6] == torch.tensor(51 / 255)).all()
+    assert seen == [[0, 0, 0, 1, 255, 255]]

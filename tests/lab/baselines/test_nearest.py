@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cascade_core.degradations import center_hole
-from cascade_lab.baselines import KNearest
+from cascade_lab.baselines import KNearest, nearest
 from cascade_lab.data.brush import brush_masks
 
 
@@ -26,10 +26,25 @@ def by_hand(crops, images, masks, k):
 
 @pytest.mark.parametrize("k", [1, 5, 23])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
-def test_finds_what_a_search_by_hand_finds(crops, images, k, chunk, device):
+def test_finds_what_a_search_by_hand_finds(crops, images, k, chunk, device, monkeypatch):
+    monkeypatch.setattr(nearest, "CHUNK", chunk)
     masks = brush_masks(4, 16, 16, torch.Generator().manual_seed(2))
-    output = KNearest(crops, k, chunk)(images.to(device), masks.to(device))
+    output = KNearest(crops, k)(images.to(device), masks.to(device))
     torch.testing.assert_close(output.cpu(), by_hand(crops / 255, images, masks, k), atol=1e-6, rtol=0)
+
+
+def test_images_with_the_same_mask_are_searched_together(crops, images, monkeypatch):
+    """Two masks for four images, in mixed order: two searches, and each image gets its own neighbors."""
+    two = brush_masks(2, 16, 16, torch.Generator().manual_seed(2))
+    masks, searches, search = two[[0, 1, 0, 1]], [], KNearest.search
+
+    def spy(self, images, known):
+        searches.append(len(images))
+        return search(self, images, known)
+
+    monkeypatch.setattr(KNearest, "search", spy)
+    torch.testing.assert_close(KNearest(crops, 2)(images, masks), by_hand(crops / 255, images, masks, 2))
+    assert searches == [2, 2]
 
 
 def test_bytes_and_floats_are_the_same_crops(crops, images):

@@ -120,10 +120,10 @@ def test_richardson_lucy_with_more_steps_sharpens_a_clean_photo_further(photos, 
     assert many > few + 1
 
 
-def test_wiener_holds_back_more_when_it_is_told_of_more_noise(photos, kernels):
+def test_wiener_holds_back_more_where_it_is_given_more_noise(photos, kernels):
     blurred = add_noise(blur(photos, kernels), 20, generator())
-    told, untold = (psnr(wiener(blurred, kernels, sigma), photos).mean() for sigma in (20, 0))
-    assert told > untold + 5
+    right, wrong = (psnr(wiener(blurred, kernels, sigma), photos).mean() for sigma in (20, 0))
+    assert right > wrong + 5
 
 
 @needs_wavelets

@@ -1,0 +1,151 @@
+"""Squares that are cut from photos: random ones to train on, the same in every run, and fixed ones to test on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from cascade_lab.data.photos import Photos, random_square, square
+from cascade_lab.data.shards import Readers, Shards, ShardSteps
+
+
+def training_batches(
+    photos: Photos | Shards,
+    size: int,
+    batch: int,
+    seed: int,
+    start: int,
+    stop: int,
+    scale: tuple[float, float] = (0.0, 1.0),
+    readers: Readers = Readers(),  # noqa: B008 (frozen)
+) -> Iterator[torch.Tensor]:
+    """Random square crops for the steps `start` to `stop` - 1.
+
+    Crop number i is determined by (seed, i) alone: each epoch visits all photos in an order of its own, and the
+    crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees the batches
+    it would have seen, with any number of workers, and `world` ranks see between them what one rank would with
+    batches `world` times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
+
+    Args:
+        photos: from `open_photos`.
+        size: side of the crops in pixels.
+        batch: crops a step, on each rank.
+        seed, start, stop: of the order and the crops; the first step, and the one behind the last; 0 or more.
+        scale: range from which the extent of each crop is drawn evenly: 0 is `size` pixels at 1:1, 1 is the
+            photo's whole short side, resized to `size`.
+        readers: the processes that share the work.
+
+    Returns:
+        An iterator over float32 tensors ``(batch, 3, size, size)`` in [0, 1], on the CPU.
+
+    Raises:
+        ValueError: before the first batch, for fewer photos than a step takes or an argument out of range.
+    """
+    if not 0 <= scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale must be (low, high) with 0 <= low <= high <= 1, got {scale}")
+    if min(size, batch) < 1 or min(seed, start) < 0:
+        raise ValueError(f"{size=} and {batch=} must be at least 1; {seed=} and {start=} at least 0")
+    if len(photos) * photos.repeats < batch * readers.world:
+        raise ValueError(
+            f"{photos.source} has {len(photos)} usable photos ({len(photos.skipped)} left out), but a step takes "
+            f"{batch * readers.world}: choose a smaller batch or add photos"
+        )
+    steps: Dataset[torch.Tensor]
+    if isinstance(photos, Shards):
+        steps = ShardSteps(photos, size, batch, seed, start, stop, scale, readers)
+        order, workers = None, min(readers.workers, steps.most_workers())
+    else:
+        steps = _Steps(photos, size, batch, seed, scale, readers)
+        order, workers = range(start, stop), readers.workers
+    ahead = 4 if workers else None
+    loader = DataLoader(steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=ahead)
+    return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
+
+
+class _Steps(Dataset[torch.Tensor]):
+    """Step -> its crops as bytes (batch, 3, size, size): the map that a DataLoader's workers look up."""
+
+    def __init__(
+        self, photos: Photos, size: int, batch: int, seed: int, scale: tuple[float, float], readers: Readers
+    ) -> None:
+        self.photos, self.size, self.batch, self.seed, self.scale = photos, size, batch, seed, scale
+        self.readers, self._epoch, self._order = readers, -1, np.arange(0)
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        rank, world = self.readers.rank, self.readers.world
+        crops = [self._crop((step * self.batch + j) * world + rank) for j in range(self.batch)]
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+    def _crop(self, number: int) -> NDArray[np.uint8]:
+        total = len(self.photos) * self.photos.repeats
+        epoch, place = divmod(number, total)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(total)
+        photo = self._readable(int(self._order[place]) % len(self.photos))
+        return random_square(photo, self.size, self.scale, np.random.default_rng((self.seed, 1, number)))
+
+    def _readable(self, index: int) -> Image.Image:
+        """A large set is not decoded when it is opened: the photo after a broken one stands in for it."""
+        for other in range(len(self.photos)):
+            place = (index + other) % len(self.photos)
+            try:
+                return self.photos[place]
+            except ValueError as error:
+                warnings.warn(f"{self.photos.names[place]}: {error}; the next photo stands in", stacklevel=2)
+        raise ValueError(f"no photo of {self.photos.source} can be read any more")
+
+
+def test_crops(photos: Sequence[Image.Image], size: int, mode: str) -> torch.Tensor:
+    """The fixed crops of a test set, photo after photo; `crop_names` names the rows.
+
+    Args:
+        photos: from `open_photos`, some of them, or any list of PIL images in RGB.
+        size: side of the crops in pixels.
+        mode: "crop" is the central square at 1:1 (of a smaller photo, all of its short side, enlarged); "shrink"
+            the largest central square, resized to `size`; "grid", for a few large photos, cuts that square into
+            3 x 3 and resizes each part, or into fewer where parts would have to be enlarged.
+
+    Returns:
+        float32 tensor ``(N, 3, size, size)`` in [0, 1]; N = len(photos), but for "grid".
+
+    Raises:
+        ValueError: the mode is unknown, or the photos are shards.
+
+    Example:
+        >>> from cascade_lab.data import open_photos
+        >>> photos = open_photos(None, "test")
+        >>> test_crops(photos, 64, "shrink").shape
+        torch.Size([2, 3, 64, 64])
+        >>> crop_names(photos, 128, "grid")[8:]
+        ['astronaut.png 3,3', 'chelsea.png 1,1', 'chelsea.png 1,2', 'chelsea.png 2,1', 'chelsea.png 2,2']
+    """
+    if isinstance(photos, Shards):
+        raise ValueError(f"{photos.source} is a stream of shards: take test crops from a folder of photos")
+    crops = [square(photo, *place, size) for photo in photos for place in _places(*photo.size, size, mode).values()]
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+
+
+def crop_names(photos: Photos, size: int, mode: str) -> list[str]:
+    """The name of each row of `test_crops`: its photo's, and in a grid its row and column."""
+    return [f"{name} {part}".strip() for name, photo in photos.items() for part in _places(*photo.size, size, mode)]
+
+
+def _places(width: int, height: int, size: int, mode: str) -> dict[str, tuple[int, int, int]]:
+    """Part -> (left, top, side) of the squares that `test_crops` cuts from one photo."""
+    if mode not in ("crop", "shrink", "grid"):
+        raise ValueError(f"mode must be crop, shrink or grid, got {mode!r}")
+    short = min(width, height)
+    parts = min(3, max(1, short // size)) if mode == "grid" else 1
+    side = min(size, short) if mode == "crop" else short // parts
+    left, top = (width - parts * side) // 2, (height - parts * side) // 2
+    return {
+        f"{row + 1},{column + 1}" if mode == "grid" else "": (left + column * side, top + row * side, side)
+        for row in range(parts)
+        for column in range(parts)
+    }
