@@ -50,7 +50,7 @@ def macs(network: nn.Module, *shape: int) -> int:
         >>> macs(nn.ConvTranspose2d(3, 8, 4, stride=2, padding=1), 3, 10, 10)  # 100 places, each through 4 x 4
         38400
     """
-    return int(table(network, *shape).loc["total", "MACs"])
+    return int(table(network, *shape)["MACs"].iloc[-1])
 
 
 def parameters(network: nn.Module) -> int:
