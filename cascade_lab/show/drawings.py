@@ -88,13 +88,13 @@ class Drawing:
     def __repr__(self) -> str:
         return f"<Drawing: {self.title}>"
 
-    def add(self, tag: str, words: str | None = None, **look: Look) -> None:
+    def add(self, tag: str, words: str | None = None, /, **look: Look) -> None:
         """An element; ``font_size`` becomes ``font-size``, a float gets one decimal, what is None is left out."""
         given = {key.replace("_", "-"): v for key, v in look.items() if v is not None}
         texts = {key: f"{v:.1f}" if isinstance(v, float) else str(v) for key, v in given.items()}
         ET.SubElement(self._root, tag, texts).text = words
 
-    def text(self, x: float, y: float, words: str, **look: Look) -> None:
+    def text(self, x: float, y: float, words: str, /, **look: Look) -> None:
         if words:
             self.add("text", words, x=x, y=y, **look)
 
@@ -104,8 +104,8 @@ class Drawing:
         self.add("rect", x=x - width / 2, y=y - height / 2, width=width, height=height, rx=1, fill=color)
 
     def frame(self, x: float, y: float, width: float, height: float, dash: str | None = None) -> None:
-        look: dict[str, Look] = {"stroke": "currentColor", "stroke_opacity": 0.5, "stroke_dasharray": dash}
-        self.add("rect", x=x, y=y, width=width, height=height, rx=6, fill="none", **look)
+        place: dict[str, Look] = {"x": x, "y": y, "width": width, "height": height, "rx": 6}
+        self.add("rect", **place, fill="none", stroke="currentColor", stroke_opacity=0.5, stroke_dasharray=dash)
 
     def path(self, *parts: float | str, opacity: float = 0.7) -> None:
         """A line, in SVG's own letters and numbers: M moves, L, H and V draw, A is an arc."""
@@ -269,7 +269,7 @@ def training() -> Drawing:
     Networks and starts stand in `stages.STAGES`; inputs and losses are read from the code of each step, by the
     functions that it calls. A stage stands below those that it starts from, and as wide as the networks that it trains.
     """
-    depth: dict[int | str, int] = {}
+    depth: dict[int, int] = {}
     for number, stage in stages.STAGES.items():
         depth[number] = 1 + max((depth[start] for start in stage.start.values()), default=-1)
     drawing, half, gap = Drawing("The four training stages", 2.0), (WIDTH - 16) / 2, 12
