@@ -1,27 +1,21 @@
 """Drawings of the networks and of the four training stages, as SVG, made from the code's own numbers.
 
-Nothing is drawn by hand: a network's drawing comes from running it (`trace`), the drawing of the training from
+Nothing is drawn by hand: a network's drawing comes from running it (`layers.trace`), the drawing of the training from
 `stages.STAGES` and the code of its steps. Text and lines have the color of the text around them and the background is
 left open, so that a drawing reads on a light page and on a dark one.
 """
 
-import copy
 import textwrap
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, groupby
 from math import log2
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import nn
 
-from cascade_core.models import ResidualBlock
-from cascade_lab.show.layers import parameters
+from cascade_lab.show.layers import Skip, Step, parameters, trace
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
 
@@ -44,13 +38,6 @@ COLORS = {  # by the first word of a step's kind; and what the legend calls it
     "transposed": ("#c8702a", "transposed"),
     "fully": ("#8a5fa8", "fully connected"),
 }
-KINDS: dict[type[nn.Module], str] = {
-    nn.Conv2d: "conv",
-    nn.ConvTranspose2d: "transposed conv",
-    nn.Linear: "fully connected",
-    ResidualBlock: "residual block",
-}
-SIGNS = {"add": "+", "sub": "−"}
 FAINT, BOLD = {"opacity": 0.8}, {"font_weight": "bold"}
 Look = float | str | None
 
@@ -122,34 +109,6 @@ class Drawing:
         lines = "h 6 m -3 -3 v 6" if sign == "+" else "h 6"
         self.add("circle", cx=x, cy=y, r=5.5, fill=COLORS["input"][0])
         self.add("path", d=f"M {x - 3:.1f} {y:.1f} {lines}", stroke="#fff", stroke_width=1.4)
-
-
-class Step(NamedTuple):
-    """What one bar of a drawing stands for: a layer with weights (or some alike in a row), and the maps after it."""
-
-    kind: str
-    shape: tuple[int, ...]
-    times: int = 1
-
-    @property
-    def name(self) -> str:
-        return f"{self.times} × {self.kind}" if self.times > 1 else self.kind
-
-    @property
-    def size(self) -> str:
-        return " × ".join(map(str, self.shape))
-
-    @property
-    def side(self) -> int:
-        return self.shape[1] if len(self.shape) == 3 else 1
-
-
-class Skip(NamedTuple):
-    """The maps of step ``start`` reach step ``end`` directly; what the layers made of them is added or subtracted."""
-
-    start: int
-    end: int
-    sign: str
 
 
 def network(module: nn.Module, size: int, title: str) -> Drawing:
@@ -328,69 +287,6 @@ def spoken(steps: Sequence[Step], skips: Sequence[Skip]) -> str:
     }
     joined = [verbs[skip.sign].format(skip.start, skip.end) for skip in skips]
     return ", ".join(layers) + ("; skips: " + ", ".join(joined) if joined else "")
-
-
-class _Origins(TorchFunctionMode):
-    """While it is active, it knows for each tensor the step that it comes from, and notes where what comes from two
-    steps is added or subtracted."""
-
-    def __init__(self, images: Tensor) -> None:
-        super().__init__()
-        self.step_of, self.skips = WeakTensorKeyDictionary({images: 0}), list[Skip]()
-
-    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        result = func(*args, **(kwargs or {}))
-        sources = {self.step_of[x] for x in args if isinstance(x, Tensor) and x in self.step_of}
-        if sources and isinstance(result, Tensor):
-            self.step_of[result] = max(sources)
-            if len(sources) == 2 and func.__name__ in SIGNS:
-                self.skips.append(Skip(min(sources), max(sources), SIGNS[func.__name__]))
-        return result
-
-
-def trace(network: nn.Module, size: int) -> tuple[list[Step], list[Skip]]:
-    """A network's steps and skips, as they are seen while it runs; steps alike in a row, with no skip, become one.
-
-    Example:
-        >>> from cascade_core.models import DeblurDenoiseNet
-        >>> steps, skips = trace(DeblurDenoiseNet(8), 32)
-        >>> steps[-1], skips[-1]
-        (Step(kind='conv 3, stride 1', shape=(3, 32, 32), times=1), Skip(start=0, end=8, sign='−'))
-    """
-    network, images = copy.deepcopy(network).cpu().eval(), torch.zeros(1, 3, size, size)
-    origins, steps = _Origins(images), [Step("input", (3, size, size))]
-
-    def ran(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        origins.step_of[output] = len(steps)
-        steps.append(Step(kind_of(layer), tuple(output.shape[1:])))
-
-    for layer in layers_of(network):
-        layer.register_forward_hook(ran)
-    with torch.no_grad(), origins:
-        network(images)
-    ends = {i for start, end, _ in origins.skips for i in (start, end)}
-    runs = groupby(range(len(steps)), lambda i: (steps[i], i if i in ends else None))
-    alike = [list(run) for _, run in runs]
-    place = {i: n for n, run in enumerate(alike) for i in run}
-    merged = [steps[run[0]]._replace(times=len(run)) for run in alike]
-    return merged, [Skip(place[start], place[end], sign) for start, end, sign in origins.skips]
-
-
-def layers_of(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers to draw, in the order in which they run; a residual block is one of them, its parts are not."""
-    for child in module.children():
-        if kind_of(child):
-            yield child
-        else:
-            yield from layers_of(child)
-
-
-def kind_of(layer: nn.Module) -> str:
-    """What a drawing calls a layer; nothing for what is not drawn."""
-    name = KINDS.get(type(layer), "")
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        return f"{name} {layer.kernel_size[0]}, stride {layer.stride[0]}"
-    return name
 
 
 def write(folder: str | Path) -> list[Path]:
