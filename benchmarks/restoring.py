@@ -2,8 +2,9 @@
 
 "a batch" is 8 photos of 256 px through the paper's network of 8 layers of 96 channels, run as in
 `cascade_lab.restoration` (batch norm inside the convolutions, channels_last, bfloat16 where the hardware computes in
-it), and through deepinv's DnCNN of 17 layers of 64, as it comes. The two differ by a tenth in their multiply-adds, so
-the ratio is that of multiply-adds a second: equal work. "as it comes" runs our own network that way, too.
+it), and through deepinv's DnCNN of 17 layers of 64, as it comes. The two differ by a tenth in their
+multiply-accumulates (MACs), so the ratio is that of MACs a second: equal work. "as it comes" runs our own network that
+way, too.
 
 "a photo" is blur and noise taken off 2 and 12 megapixels in tiles, each in a process of its own, for its peak memory.
 """
@@ -19,7 +20,7 @@ from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
 from cascade_core.models import DeblurDenoiseNet
 from cascade_lab.restoration import quick
-from cascade_lab.show.layers import summary
+from cascade_lab.show import layers
 
 BATCH, SIDE = 8, 256
 PHOTOS = {"2 megapixels": (1225, 1633), "12 megapixels": (3000, 4000)}  # height, width
@@ -45,10 +46,10 @@ print(json.dumps({"seconds": seconds, "peak_memory": kib and 1024 * kib}))
 
 
 def contestants(device: str, side: int = SIDE) -> dict[str, tuple[Callable[[], torch.Tensor], int] | None]:
-    """What restores the batch, and its multiply-adds for one photo; None for a library that is not installed."""
+    """What restores the batch, and its MACs for one photo; None for a library that is not installed."""
     photos = torch.from_numpy(crops(BATCH, side)[0]).permute(0, 3, 1, 2).contiguous().to(device) / 255
     network = DeblurDenoiseNet().eval().to(device)
-    ready, work = quick(network), summary(network, side, side).multiply_adds
+    ready, work = quick(network), layers.macs(network, 3, side, side)
     found = {
         "ours": (lambda: ready(photos), work),
         "ours, as it comes": (lambda: network(photos), work),
@@ -58,7 +59,7 @@ def contestants(device: str, side: int = SIDE) -> dict[str, tuple[Callable[[], t
         from deepinv.models import DnCNN
 
         peer = DnCNN(3, 3, depth=17, nf=64, pretrained=None).eval().to(device)
-        found["deepinv's DnCNN"] = (lambda: peer(photos), summary(peer, side, side).multiply_adds)
+        found["deepinv's DnCNN"] = (lambda: peer(photos), layers.macs(peer, 3, side, side))
     except ImportError:
         pass
     return found
@@ -74,7 +75,7 @@ def alone(size: tuple[int, int], device: str) -> dict[str, float | None]:
 def measure(
     device: str = "cpu", rounds: int = 9, side: int = SIDE, photos: dict[str, tuple[int, int]] = PHOTOS
 ) -> list[dict]:
-    """Rows of task, way, seconds, images a second, multiply-adds a photo, how many times as fast ours is at equal work,
+    """Rows of task, way, seconds, images a second, MACs of a photo, how many times as fast ours is at equal work,
     and for a photo the peak memory and the photo's own bytes."""
     found = contestants(device, side)
     runs = {("a batch", way): item and item[0] for way, item in found.items()}

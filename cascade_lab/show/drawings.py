@@ -1,60 +1,73 @@
 """Drawings of the networks and of the four training stages, as SVG, made from the code's own numbers.
 
-From the shell::
-
-    python -m cascade_lab.show.drawings book/_static  # writes cascade.svg and training.svg anew
-
-Nothing is drawn by hand: a network's drawing comes from running it (`trace`), the drawing of the training from
+Nothing is drawn by hand: a network's drawing comes from running it (`layers.trace`), the drawing of the training from
 `stages.STAGES` and the code of its steps. Text and lines have the color of the text around them and the background is
 left open, so that a drawing reads on a light page and on a dark one.
 """
 
-import argparse
-import copy
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from html import escape
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, groupby
 from math import log2
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cascade_core.models import ResidualBlock
+from cascade_lab.show.layers import Skip, Step, parameters, trace
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
 
 WIDTH = 440  # of every drawing, in its own units: a phone shows them at four fifths, and 12 is still legible
+ROOT = {
+    "xmlns": "http://www.w3.org/2000/svg",
+    "width": "100%",
+    "role": "img",
+    "font-family": "system-ui, sans-serif",
+    "font-size": "12",
+    "fill": "currentColor",
+    "style": "display: block; max-width: 600px; margin: 0 auto 0.7em",
+}
+# By itself, as an image, a drawing follows the reader's own choice of light or dark.
+DARK = "@media (prefers-color-scheme: dark) { svg:root { color: #ddd } }"
+COLORS = {  # by the first word of a step's kind; and what the legend calls it
+    "input": ("#777777", "input"),
+    "conv": ("#3b73b9", "convolution"),
+    "residual": ("#2f8f6b", "residual block"),
+    "transposed": ("#c8702a", "transposed"),
+    "fully": ("#8a5fa8", "fully connected"),
+}
+FAINT, BOLD = {"opacity": 0.8}, {"font_weight": "bold"}
+Look = float | str | None
 
 
-@dataclass(frozen=True)
 class Drawing:
-    """An SVG picture. A notebook shows it as part of the page, with the page's text color.
+    """An SVG picture, drawn from top to bottom. A notebook shows it as part of the page, with the page's text color.
 
     Attributes:
         title: what a screen reader says first.
-        description: what it says then: all that is to be seen.
-        body: the elements.
-        height: in the units of ``WIDTH``.
+        said: what it says then, sentence by sentence: all that is to be seen.
+        y: how far down it is drawn; in the end its height, in the units of ``WIDTH``.
     """
 
-    title: str
-    description: str
-    body: str
-    height: float
+    def __init__(self, title: str, y: float = 0.0) -> None:
+        self.title, self.said, self.y = title, list[str](), y
+        self._root = ET.Element("svg", ROOT)
+        self.add("title", title)
+        self.add("style", DARK)
+
+    @property
+    def description(self) -> str:
+        return ". ".join(self.said)
 
     @property
     def svg(self) -> str:
-        """The whole file. By itself, as an image, it follows the reader's own choice of light or dark."""
-        dark = "@media (prefers-color-scheme: dark) { svg:root { color: #ddd } }"
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height:.0f}" width="100%" role="img" '
-            f'aria-label="{escape(self.title)}: {escape(self.description)}" font-family="system-ui, sans-serif" '
-            f'font-size="12" fill="currentColor" style="display: block; max-width: 600px; margin: 0 auto 0.7em">\n'
-            f"<title>{escape(self.title)}</title>\n<style>{dark}</style>\n{self.body}</svg>\n"
-        )
+        """The whole file."""
+        self._root.set("viewBox", f"0 0 {WIDTH} {self.y:.0f}")
+        self._root.set("aria-label", f"{self.title}: {self.description}")
+        ET.indent(self._root, "")
+        return ET.tostring(self._root, encoding="unicode") + "\n"
 
     def _repr_html_(self) -> str:
         return self.svg
@@ -62,34 +75,40 @@ class Drawing:
     def __repr__(self) -> str:
         return f"<Drawing: {self.title}>"
 
+    def add(self, tag: str, words: str | None = None, /, **look: Look) -> None:
+        """An element; ``font_size`` becomes ``font-size``, a float gets one decimal, what is None is left out."""
+        given = {key.replace("_", "-"): v for key, v in look.items() if v is not None}
+        texts = {key: f"{v:.1f}" if isinstance(v, float) else str(v) for key, v in given.items()}
+        ET.SubElement(self._root, tag, texts).text = words
 
-class Step(NamedTuple):
-    """What one bar of a drawing stands for: a layer with weights (or some alike in a row), and the maps after it."""
+    def text(self, x: float, y: float, words: str, /, **look: Look) -> None:
+        if words:
+            self.add("text", words, x=x, y=y, **look)
 
-    kind: str
-    shape: tuple[int, ...]
-    times: int = 1
+    def bar(self, x: float, y: float, width: float, height: float, kind: str) -> None:
+        """A bar around its middle, in the color of a kind of layer."""
+        color, _ = COLORS[kind.split()[0]]
+        self.add("rect", x=x - width / 2, y=y - height / 2, width=width, height=height, rx=1, fill=color)
 
-    @property
-    def name(self) -> str:
-        return f"{self.times} × {self.kind}" if self.times > 1 else self.kind
+    def frame(self, x: float, y: float, width: float, height: float, dash: str | None = None) -> None:
+        place: dict[str, Look] = {"x": x, "y": y, "width": width, "height": height, "rx": 6}
+        self.add("rect", **place, fill="none", stroke="currentColor", stroke_opacity=0.5, stroke_dasharray=dash)
 
+    def path(self, *parts: float | str, opacity: float = 0.7) -> None:
+        """A line, in SVG's own letters and numbers: M moves, L, H and V draw, A is an arc."""
+        d = " ".join(part if isinstance(part, str) else f"{part:.1f}" for part in parts)
+        self.add("path", d=d, fill="none", stroke="currentColor", stroke_opacity=opacity)
 
-class Skip(NamedTuple):
-    """The maps of step ``start`` reach step ``end`` directly; what the layers made of them is added or subtracted."""
+    def arrow(self, x: float, start: float, end: float) -> None:
+        """Downwards."""
+        self.path("M", x, start, "V", end - 7)
+        self.add("path", d=f"M {x - 4:.1f} {end - 8:.1f} h 8 l -4 8 z")
 
-    start: int
-    end: int
-    sign: str
-
-
-COLORS = {  # by the first word of a step's kind
-    "input": "#777777",
-    "conv": "#3b73b9",
-    "residual": "#2f8f6b",
-    "transposed": "#c8702a",
-    "fully": "#8a5fa8",
-}
+    def sign(self, x: float, y: float, sign: str) -> None:
+        """A plus or a minus in a circle."""
+        lines = "h 6 m -3 -3 v 6" if sign == "+" else "h 6"
+        self.add("circle", cx=x, cy=y, r=5.5, fill=COLORS["input"][0])
+        self.add("path", d=f"M {x - 3:.1f} {y:.1f} {lines}", stroke="#fff", stroke_width=1.4)
 
 
 def network(module: nn.Module, size: int, title: str) -> Drawing:
@@ -105,24 +124,19 @@ def network(module: nn.Module, size: int, title: str) -> Drawing:
     """
     steps, skips = trace(module, size)
     row, middle = 25, 102
-    y = [row * i + 14 for i in range(len(steps))]
-    parts, left = [line(middle, y[0], middle, y[-1], opacity=0.5)], []
-    for at, step in zip(y, steps, strict=True):
-        width = max(100 * (step.shape[1] / size if len(step.shape) == 3 else 0), 4)
-        thick = 3 + 1.5 * log2(step.shape[0])
-        left.append(middle - width / 2)
-        parts.append(bar(middle, at, width, thick, step.kind))
-        parts.append(text(164, at + 4, step.name))
-        parts.append(text(WIDTH - 4, at + 4, " × ".join(map(str, step.shape)), anchor="end"))
+    drawing, y = Drawing(title, row * len(steps) + 4), [row * i + 14 for i in range(len(steps))]
+    drawing.said.append(spoken(steps, skips))
+    drawing.path("M", middle, y[0], "V", y[-1], opacity=0.5)
+    widths = [max(100 * step.side / size, 4) for step in steps]
+    for at, width, step in zip(y, widths, steps, strict=True):
+        drawing.bar(middle, at, width, 3 + 1.5 * log2(step.shape[0]), step.kind)
+        drawing.text(164, at + 4, step.name)
+        drawing.text(WIDTH - 4, at + 4, step.size, text_anchor="end")
     for start, end, sign in skips:
-        span = y[end] - y[start]
-        parts.append(
-            curve(
-                f"M {left[end]:.1f} {y[start]} A {min(span / 8 + 6, 48):.1f} {span / 2} 0 0 0 {left[end]:.1f} {y[end]}"
-            )
-        )
-        parts.append(sign_at(left[end], y[end], sign))
-    return Drawing(title, spoken(steps, skips), "".join(parts), row * len(steps) + 4)
+        x, span = middle - widths[end] / 2, y[end] - y[start]
+        drawing.path("M", x, y[start], "A", min(span / 8 + 6, 48), span / 2, "0 0 0", x, y[end])
+        drawing.sign(x, y[end], sign)
+    return drawing
 
 
 def cascade(profile: Profile) -> Drawing:
@@ -131,79 +145,67 @@ def cascade(profile: Profile) -> Drawing:
     A bar for each layer, as high as the side of its maps on a logarithmic scale and the wider the more channels; under
     it the two numbers. Skips run above.
     """
-    settings, size = stages.sizes(profile), profile.size
-    built = {name: stages.build(name, settings) for name in ("generator", "deblur_denoise", "critic")}
-    parts, spoke, y = [], [], 16.0
+    drawing, size = Drawing("The cascade", 16.0), profile.size
 
     def flow(words: str, note: str = "") -> None:
-        nonlocal y
-        parts.append(text(30, y, words, weight="bold") + text(30, y + 16, note, opacity=0.8))
+        drawing.text(30, drawing.y, words, **BOLD)
+        drawing.text(30, drawing.y + 16, note, **FAINT)
         if note:  # it goes on
-            parts.append(arrow(14, y - 10, y + 22))
-        spoke.append(" ".join(filter(None, (words, note))))
-        y += 34 if note else 14
+            drawing.arrow(14, drawing.y - 10, drawing.y + 22)
+        drawing.said.append(f"{words} {note}".rstrip())
+        drawing.y += 34 if note else 14
 
-    def panel(name: str, title: str, note: str, dashed: bool = False) -> None:
-        nonlocal y
-        steps, skips = trace(built[name], size)
-        count = sum(p.numel() for p in built[name].parameters())
-        said = f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
-        inside, height = row_of_bars(steps, skips, size, y + 48)
-        parts.append(frame(2, y, WIDTH - 4, height + 56, dashed))
-        parts.append(text(12, y + 19, title, weight="bold"))
-        parts.append(text(WIDTH - 12, y + 19, f"{said} weights", anchor="end"))
-        parts.append(text(12, y + 36, note, opacity=0.8) + inside)
-        spoke.append(f"{title}, {note}: {spoken(steps, skips)}")
-        y += height + 74
+    def panel(name: str, title: str, note: str, dash: str | None = None) -> None:
+        built, top = stages.build(name, stages.sizes(profile)), drawing.y
+        count, (steps, skips) = parameters(built), trace(built, size)
+        weights = f"{count / 1e6:.1f} million weights" if count >= 1e6 else f"{count:,} weights"
+        drawing.text(12, top + 19, title, **BOLD)
+        drawing.text(WIDTH - 12, top + 19, weights, text_anchor="end")
+        drawing.text(12, top + 36, note, **FAINT)
+        drawing.said.append(f"{title}, {note}: {spoken(steps, skips)}")
+        drawing.y += 48
+        row_of_bars(drawing, steps, skips)
+        drawing.frame(2, top, WIDTH - 4, drawing.y + 8 - top, dash)
+        drawing.y += 26
 
-    flow("x, the damaged photo", f"3 × {size} × {size}, a hole of {profile.hole} × {profile.hole}, blur and noise")
+    flow("x, the degraded photo", f"3 × {size} × {size}, a hole of {profile.hole} × {profile.hole}, blur and noise")
     panel("generator", "Generator G", "fills the hole")
     flow("G(x), the first result", "the hole is filled; blur and noise are still there")
     panel("deblur_denoise", "Deblurring-denoising network", "finds what is wrong, and takes it away")
     flow("ŷ, the restored photo")
-    panel("critic", "Critic D", "only for training stage 2: G(x) or a true y in, a score out", dashed=True)
-    parts.append(legend(y))
-    return Drawing("The cascade", ". ".join(spoke), "".join(parts), y + 24)
+    panel("critic", "Critic D", "only for training stage 2: G(x) or a true y in, a score out", dash="5 4")
+    x = 4.0
+    for kind, (_, name) in COLORS.items():
+        drawing.bar(x + 4, drawing.y - 4, 8, 10, kind)
+        drawing.text(x + 12, drawing.y, name, font_size=11)
+        x += 20 + 6 * len(name)
+    drawing.y += 24
+    numbers = "Under each bar: channels, and the side of the maps in pixels."
+    drawing.text(4, drawing.y - 6, numbers, font_size=11, **FAINT)
+    return drawing
 
 
-def row_of_bars(steps: Sequence["Step"], skips: Sequence["Skip"], size: int, y: float) -> tuple[str, float]:
-    """A network from left to right between the margins, and its height; ``y`` is where its skips may begin."""
+def row_of_bars(drawing: Drawing, steps: Sequence[Step], skips: Sequence[Skip]) -> None:
+    """A network from left to right between the margins; its skips begin where the drawing stands."""
     full, pitch = 84, (WIDTH - 24) / len(steps)
     x = [12 + pitch * (i + 0.5) for i in range(len(steps))]
-    tall = [full * (1 + log2(s.shape[1] if len(s.shape) == 3 else 1)) / (1 + log2(size)) for s in steps]
-    top = [(full - high) / 2 for high in tall]  # from the row's own zero, above which only skips are
-    level: dict[Skip, float] = {}
-    for skip in sorted(skips, key=lambda s: s.end - s.start):
-        below = [top[i] - 9 for i in range(skip.start, skip.end + 1)]
-        inner = [at - 7 for other, at in level.items() if skip.start <= other.start and other.end <= skip.end]
-        level[skip] = min(below + inner)
-    zero = y - min([0.0, *(at - 6 for at in level.values())])
-    parts = [line(x[0], zero + full / 2, x[-1], zero + full / 2, opacity=0.5)]
-    for at, high, step in zip(x, tall, steps, strict=True):
-        parts.append(bar(at, zero + full / 2, 4 + 1.6 * log2(step.shape[0]), high, step.kind))
-        if step.times > 1:
-            parts.append(text(at, zero + full / 2 - high / 2 - 4, f"{step.times} ×", 11, "middle"))
-        side = str(step.shape[1]) if len(step.shape) == 3 else ""
-        parts.append(text(at, zero + full + 15, str(step.shape[0]), 11, "middle", weight="bold"))
-        parts.append(text(at, zero + full + 29, side, 11, "middle", opacity=0.8))
-    for skip, at in level.items():
-        parts.append(
-            curve(f"M {x[skip.start]:.1f} {zero + top[skip.start]:.1f} V {zero + at:.1f} H {x[skip.end] - 5:.1f}")
-        )
-        parts.append(line(x[skip.end], zero + at + 5, x[skip.end], zero + top[skip.end]))
-        parts.append(sign_at(x[skip.end], zero + at, skip.sign))
-    return "".join(parts), zero - y + full + 29
-
-
-def legend(y: float) -> str:
-    """The colors of the bars, and what the numbers under them are."""
-    names = ("input", "convolution", "residual block", "transposed", "fully connected")
-    parts, x = [], 4.0
-    for kind, name in zip(COLORS, names, strict=True):
-        parts.append(bar(x + 4, y - 4, 8, 10, kind) + text(x + 12, y, name, 11))
-        x += 20 + 6 * len(name)
-    numbers = "Under each bar: channels, and the side of the maps in pixels."
-    return "".join(parts) + text(4, y + 18, numbers, 11, opacity=0.8)
+    half = [full / 2 * (1 + log2(step.side)) / (1 + log2(steps[0].side)) for step in steps]
+    shortest = sorted(skips, key=lambda skip: skip.end - skip.start)  # each lies around those before it
+    clear = (max(half[skip.start : skip.end + 1]) + 9 for skip in shortest)
+    levels = list(accumulate(clear, lambda inner, own: max(inner + 7, own)))
+    middle = drawing.y + max([full / 2, *(level + 6 for level in levels)])
+    drawing.path("M", x[0], middle, "H", x[-1], opacity=0.5)
+    drawing.y = middle + full / 2 + 29
+    for at, high, step in zip(x, half, steps, strict=True):
+        drawing.bar(at, middle, 4 + 1.6 * log2(step.shape[0]), 2 * high, step.kind)
+        label = partial(drawing.text, at, font_size=11, text_anchor="middle")
+        label(middle - high - 4, f"{step.times} ×" if step.times > 1 else "")
+        label(drawing.y - 14, str(step.shape[0]), **BOLD)
+        label(drawing.y, str(step.side) if len(step.shape) == 3 else "", **FAINT)
+    for (start, end, sign), level in zip(shortest, levels, strict=True):
+        y = middle - level
+        drawing.path("M", x[start], middle - half[start], "V", y, "H", x[end], "V", middle - half[end])
+        drawing.sign(x[end], y, sign)
 
 
 INPUTS = {
@@ -228,37 +230,38 @@ def training() -> Drawing:
     """
     depth: dict[int, int] = {}
     for number, stage in stages.STAGES.items():
-        depth[number] = 1 + max((depth[source] for source in stage.starts_from.values()), default=-1)
-    half, gap, y = (WIDTH - 16) / 2, 12, 2.0
-    parts, spoke, places = [], [], {}
-    for level in range(max(depth.values()) + 1):
+        depth[number] = 1 + max((depth[start] for start in stage.starts_from.values()), default=-1)
+    drawing, half, gap = Drawing("The four training stages", 2.0), (WIDTH - 16) / 2, 12
+    bottom: dict[int | str, float] = {}
+    for _, level in groupby(sorted(depth, key=depth.__getitem__), depth.__getitem__):
         row = []
-        for stage in (stage for number, stage in stages.STAGES.items() if depth[number] == level):
-            columns = sorted({COLUMNS[name] for name in stage.networks})
+        for stage in (stages.STAGES[number] for number in level):
+            columns = {COLUMNS[name] for name in stage.networks}
             width = len(columns) * (half + gap) - gap
-            row.append((stage, 2 + columns[0] * (half + gap), width, card(stage, round(width / 6.3))))
-        height = 17 * max(len(lines) for *_, lines in row) + 14
+            row.append((stage, 2 + min(columns) * (half + gap), width, card(stage, round(width / 6.3))))
+        y, height = drawing.y, 17 * max(len(lines) for *_, lines in row) + 14
         for stage, x, width, lines in row:
-            places[stage.number] = y, y + height
-            parts.append(frame(x, y, width, height))
-            parts += [text(x + 10, y + 20 + 17 * i, words, weight=weight) for i, (words, weight) in enumerate(lines)]
-            starts = [f"the {NETWORKS[name]} starts from stage {source}" for name, source in stage.starts_from.items()]
-            spoke.append("; ".join([" ".join(words for words, _ in lines), *starts]))
-        y += height + 44
-    for number, stage in stages.STAGES.items():
-        for name, source in stage.starts_from.items():
-            x = 24 + COLUMNS[name] * (half + gap)
-            parts.append(arrow(x, places[source][1], places[number][0]))
-            for i, words in enumerate(textwrap.wrap(f"starts from this {NETWORKS[name]}", 30)):
-                parts.append(text(x + 10, places[number][0] - 44 + 19 + 15 * i, words, 11, opacity=0.8))
-    return Drawing("The four training stages", ". ".join(spoke), "".join(parts), y - 42)
+            bottom[stage.number] = y + height
+            drawing.frame(x, y, width, height)
+            drawing.said.append(" ".join(words for words, _ in lines))
+            for i, (words, bold) in enumerate(lines):
+                drawing.text(x + 10, y + 20 + 17 * i, words, **(BOLD if bold else {}))
+            for name, start in stage.starts_from.items():
+                x = 24 + COLUMNS[name] * (half + gap)
+                drawing.arrow(x, bottom[start], y)
+                for i, words in enumerate(textwrap.wrap(f"starts from this {NETWORKS[name]}", 30)):
+                    drawing.text(x + 10, y - 25 + 15 * i, words, font_size=11, **FAINT)
+                drawing.said[-1] += f"; the {NETWORKS[name]} starts from stage {start}"
+        drawing.y += height + 44
+    drawing.y -= 42
+    return drawing
 
 
-def card(stage: stages.Stage, width: int) -> list[tuple[str, str]]:
-    """What a stage's card says, line by line, each with its weight; at most ``width`` characters a line.
+def card(stage: stages.Stage, width: int) -> list[tuple[str, bool]]:
+    """What a stage's card says, line by line, and whether in bold; at most ``width`` characters a line.
 
     >>> card(stages.STAGES[1], 40)[1:]
-    [('trains: generator', 'normal'), ('on: photos with a hole', 'normal'), ('loss: mean squared error (1)', 'normal')]
+    [('trains: generator', False), ('on: photos with a hole', False), ('loss: mean squared error (1)', False)]
     """
     code = stage.step.__code__
     used = {*code.co_names, *(value for value in code.co_consts if isinstance(value, str))}
@@ -267,50 +270,8 @@ def card(stage: stages.Stage, width: int) -> list[tuple[str, str]]:
         "on": ", ".join(words for name, words in INPUTS.items() if name in used),
         "loss": ", ".join(words for name, words in LOSSES.items() if name in used),
     }
-    lines = [(words, "bold") for words in textwrap.wrap(stage.title, width - 6)]
-    return lines + [(w, "normal") for key, words in told.items() for w in textwrap.wrap(f"{key}: {words}", width)]
-
-
-def text(
-    x: float, y: float, words: str, size: int = 12, anchor: str = "start", weight: str = "normal", opacity: float = 1
-) -> str:
-    look = {"font-size": (size, 12), "text-anchor": (anchor, "start"), "font-weight": (weight, "normal")}
-    look["opacity"] = opacity, 1
-    given = "".join(f' {name}="{value}"' for name, (value, usual) in look.items() if value != usual)
-    return f'<text x="{x:.1f}" y="{y:.1f}"{given}>{escape(words)}</text>\n' if words else ""
-
-
-def bar(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """A bar around its middle."""
-    place = f'x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {place} rx="1" fill="{COLORS[kind.split()[0]]}"/>\n'
-
-
-def frame(x: float, y: float, width: float, height: float, dashed: bool = False) -> str:
-    dash = ' stroke-dasharray="5 4"' if dashed else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {place} rx="6" fill="none" stroke="currentColor" stroke-opacity="0.5"{dash}/>\n'
-
-
-def curve(path: str, opacity: float = 0.7) -> str:
-    return f'<path d="{path}" fill="none" stroke="currentColor" stroke-opacity="{opacity}"/>\n'
-
-
-def line(x1: float, y1: float, x2: float, y2: float, opacity: float = 0.7) -> str:
-    return curve(f"M {x1:.1f} {y1:.1f} L {x2:.1f} {y2:.1f}", opacity)
-
-
-def arrow(x: float, start: float, end: float) -> str:
-    """Downwards."""
-    head = f'<path d="M {x - 4:.1f} {end - 8:.1f} h 8 l -4 8 z"/>\n'
-    return line(x, start, x, end - 7) + head
-
-
-def sign_at(x: float, y: float, sign: str) -> str:
-    """A plus or a minus in a circle."""
-    upright = f" M {x:.1f} {y - 3:.1f} v 6" if sign == "+" else ""
-    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="#777777"/>\n'
-    return circle + f'<path d="M {x - 3:.1f} {y:.1f} h 6{upright}" stroke="#fff" stroke-width="1.4"/>\n'
+    title = [(words, True) for words in textwrap.wrap(stage.title, width - 6)]
+    return title + [(w, False) for key, words in told.items() for w in textwrap.wrap(f"{key}: {words}", width)]
 
 
 def spoken(steps: Sequence[Step], skips: Sequence[Skip]) -> str:
@@ -319,7 +280,7 @@ def spoken(steps: Sequence[Step], skips: Sequence[Skip]) -> str:
     >>> spoken([Step("input", (3, 8, 8)), Step("conv 3, stride 1", (4, 8, 8), 2)], [Skip(0, 1, "+")])
     'input 3 × 8 × 8, 2 × conv 3, stride 1 to 4 × 8 × 8; skips: the maps after step 0 are added to those of step 1'
     """
-    layers = [f"{s.name}{' to' if i else ''} {' × '.join(map(str, s.shape))}" for i, s in enumerate(steps)]
+    layers = [f"{step.name}{' to' if i else ''} {step.size}" for i, step in enumerate(steps)]
     verbs = {
         "+": "the maps after step {} are added to those of step {}",
         "−": "from the maps after step {} those of step {} are subtracted",
@@ -328,90 +289,10 @@ def spoken(steps: Sequence[Step], skips: Sequence[Skip]) -> str:
     return ", ".join(layers) + ("; skips: " + ", ".join(joined) if joined else "")
 
 
-def trace(network: nn.Module, size: int) -> tuple[list[Step], list[Skip]]:
-    """A network's steps and skips; a skip is what the next layer gets beyond what the last one gave.
-
-    Example:
-        >>> from cascade_core.models import DeblurDenoiseNet
-        >>> steps, skips = trace(DeblurDenoiseNet(8), 32)
-        >>> steps[-1], skips[-1]
-        (Step(kind='conv 3, stride 1', shape=(3, 32, 32), times=1), Skip(start=0, end=8, sign='−'))
-    """
-    network, rng = copy.deepcopy(network).cpu(), torch.Generator().manual_seed(0)
-    network.train()  # in training mode the output is not clipped
-    for weight in network.parameters():
-        if weight.dim() > 1 and not weight.any():
-            # the zero of a last layer would hide whether it adds or subtracts
-            nn.init.normal_(weight, 0.0, 0.1, generator=rng)
-    images = torch.rand(2, 3, size, size, generator=rng)
-    kinds, maps, skips, given = ["input"], [], [], images
-
-    def arrive(x: Tensor) -> None:
-        if x.shape != given.shape:
-            x = given  # it was only flattened
-        for start, early in enumerate(() if torch.equal(x, given) else maps):
-            for sign, rest in (("+", x - given), ("−", x + given)):
-                if rest.shape == early.shape and torch.allclose(rest, early, rtol=1e-3, atol=1e-3):
-                    skips.append(Skip(start, len(maps), sign))
-        maps.append(x)
-
-    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if kind_of(layer):
-            arrive(inputs[0])
-            kinds.append(kind_of(layer))
-
-    def after(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal given
-        given = given if isinstance(layer, nn.Flatten) else output
-
-    for layer in layers_of(network):
-        layer.register_forward_pre_hook(before)
-        layer.register_forward_hook(after)
-    with torch.no_grad():
-        output = network(images)
-    arrive(output[-1] if isinstance(output, tuple) else output)
-    return merge([Step(kind, tuple(x.shape[1:])) for kind, x in zip(kinds, maps, strict=True)], skips)
-
-
-def merge(steps: Sequence[Step], skips: Sequence[Skip]) -> tuple[list[Step], list[Skip]]:
-    """Steps that are alike in a row, where no skip starts or ends, become one."""
-    ends = {end for skip in skips for end in (skip.start, skip.end)}
-    merged, place = [], []
-    for i, step in enumerate(steps):
-        if i and not {i - 1, i} & ends and step == merged[-1]._replace(times=1):
-            merged[-1] = merged[-1]._replace(times=merged[-1].times + 1)
-        else:
-            merged.append(step)
-        place.append(len(merged) - 1)
-    return merged, [Skip(place[start], place[end], sign) for start, end, sign in skips]
-
-
-def layers_of(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers that run one after another; a residual block counts as one."""
-    if isinstance(module, ResidualBlock) or not list(module.children()):
-        yield module
-    else:
-        for child in module.children():
-            yield from layers_of(child)
-
-
-def kind_of(layer: nn.Module) -> str:
-    """What a drawing calls a layer; nothing for one without weights, and for batch norm."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        name = "transposed conv" if isinstance(layer, nn.ConvTranspose2d) else "conv"
-        return f"{name} {layer.kernel_size[0]}, stride {layer.stride[0]}"
-    return {ResidualBlock: "residual block", nn.Linear: "fully connected"}.get(type(layer), "")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m cascade_lab.show.drawings", description="Write the first page's drawings."
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(arguments).folder
+def write(folder: str | Path) -> list[Path]:
+    """The first page's drawings, ``cascade.svg`` and ``training.svg``, into a folder; returns the files."""
+    files = []
     for name, drawing in {"cascade": cascade(profiles.read("paper")), "training": training()}.items():
-        (folder / f"{name}.svg").write_text(drawing.svg, "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        files.append(Path(folder) / f"{name}.svg")
+        files[-1].write_text(drawing.svg, "utf-8")
+    return files

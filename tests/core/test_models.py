@@ -5,7 +5,6 @@ from torch import nn
 from cascade_core.losses import critic_loss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from cascade_core.steps import clip_weights
-from cascade_lab.show.layers import summary
 
 SMALL = (8, 8, 12, 16, 16)
 
@@ -189,30 +188,3 @@ class TestCascade:
         cascade(images).restored.square().mean().backward()
         assert images.grad.abs().sum() > 0
         assert all(p.grad.isfinite().all() for p in cascade.parameters())
-
-
-class TestSummary:
-    def test_counts_by_hand(self):
-        result = summary(DeblurDenoiseNet(), 128, 128)
-        assert result.parameters == sum(p.numel() for p in DeblurDenoiseNet().parameters())
-        convolutions = (3 * 96 + 6 * 96 * 96 + 96 * 3) * 9 * 128 * 128
-        norms = 6 * 96 * 128 * 128
-        assert result.multiply_adds == convolutions + norms
-
-    def test_transposed_convolution(self):
-        row = next(r for r in summary(InpaintingGenerator(), 128, 128).layers if r.name == "decoder.0.0")
-        assert row.size == (256, 8, 8)
-        assert row.multiply_adds == 512 * 256 * 16 * 4 * 4  # each of 4 x 4 places through a kernel of 4 x 4
-
-    def test_sizes_follow_the_image(self):
-        sizes = [r.size for r in summary(InpaintingGenerator(), 64, 64).layers if r.kind == "Conv2d"][:5]
-        assert sizes == [(64, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
-
-    def test_leaves_the_network_as_it_was(self):
-        network = DeblurDenoiseNet(8).train()
-        before = {k: v.clone() for k, v in network.state_dict().items()}
-        text = str(summary(network, 32, 32))
-        assert network.training
-        assert not network.encoder[0][0]._forward_hooks
-        assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-        assert "total" in text.splitlines()[-1]

@@ -182,6 +182,6 @@ class TestTraining:
 
 @pytest.mark.parametrize("name", ["cascade", "training"])
 def test_the_books_copy_is_what_the_code_draws(name, tmp_path):
-    """`python -m cascade_lab.show.drawings book/_static` makes them anew."""
-    drawings.main([str(tmp_path)])
+    """`cascade draw book/_static` makes them anew."""
+    drawings.write(tmp_path)
     assert (STATIC / f"{name}.svg").read_text("utf-8") == (tmp_path / f"{name}.svg").read_text("utf-8")

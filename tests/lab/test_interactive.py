@@ -1,16 +1,17 @@
-"""Curtains and sliders as HTML; that they move is tested in a browser, in tests/book/test_pages.py."""
+"""Curtains and sliders, as HTML and in a notebook; that the HTML moves is tested in tests/book/test_pages.py."""
 
 import base64
 import io
 import re
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cascade_lab.show.interactive import curtain, scrubber
+from cascade_lab.show.interactive import curtain, live, scrubber
 
 
 class Parsed(HTMLParser):
@@ -84,3 +85,29 @@ def test_a_slider_that_cannot_stand_anywhere_is_refused(sliders, start, message)
 def test_a_curtain_between_two_shapes_is_refused():
     with pytest.raises(ValueError, match="must have one shape"):
         curtain(flat(0), torch.zeros(3, 8, 9))
+
+
+class TestLive:
+    @staticmethod
+    def shown(box) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(box.children[-1].value)).convert("RGB"))
+
+    def test_draws_anew_when_a_slider_moves(self):
+        asked = []
+
+        def picture(gray, kind):
+            asked.append((gray, kind))
+            return plt.figure(figsize=(1, 1), facecolor=(gray, gray, gray))
+
+        box = live({"gray": (0.0, 0.4, 1.0), "kind": ("a", "b")}, picture, start=(0.4, "a"))
+        assert [slider.description for slider in box.children[:-1]] == ["gray", "kind"]
+        assert np.unique(self.shown(box)).tolist() == [102]
+        box.children[0].value = 1.0
+        assert np.unique(self.shown(box)).tolist() == [255]
+        box.children[1].value = "b"
+        assert asked == [(0.4, "a"), (1.0, "a"), (1.0, "b")]
+        assert plt.get_fignums() == []
+
+    def test_refuses_a_start_that_no_slider_has(self):
+        with pytest.raises(ValueError, match=r"start \(3,\) is none of the sliders' values"):
+            live({"x": (1, 2)}, lambda x: plt.figure(), start=(3,))
