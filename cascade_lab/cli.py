@@ -174,7 +174,7 @@ def draw(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where th
 
 
 @app.command("profiles")
-def show_profiles(name: Annotated[str, typer.Argument(metavar="[PROFILE]")] = "") -> None:
+def show_profiles(name: Annotated[str, typer.Argument(metavar="PROFILE")] = "") -> None:
     """Show the profiles, or the settings of one and their sources."""
     from cascade_lab.training import profiles
 

@@ -89,7 +89,7 @@ def restore_files(
         check_size(path, photo.pixels)
     mask = read_mask(mask_file, photo.pixels.shape) if mask_file else None
     if mask is not None and mask.mean() > 0.9:
-        yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, make white black"
+        yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, exchange the two"
     between, bar = photo.pixels.copy() if inpainted else None, []
 
     def show(done: int, total: int) -> None:
@@ -158,6 +158,10 @@ def metadata(image: Image.Image) -> tuple[dict[str, Any], list[str]]:
         dpi = image.info.get("dpi") or ()
         if len(dpi) == 2 and all(1 <= float(value) < 65535 for value in dpi):
             extras["dpi"] = tuple(map(float, dpi))
+        if {"xmp", "XML:com.adobe.xmp", "photoshop"} & set(image.info):
+            lost.append("its XMP and IPTC data")
+        if getattr(image, "n_frames", 1) > 1:
+            lost.append("all frames but the first")
     except Exception:  # damaged in any way: it says nothing about the pixels, which did decode
         lost.append("its EXIF data (damaged)")
     return extras, lost

@@ -532,6 +532,9 @@ class TestFormats:
         lost = {"deep.png": "the depth of 16 bits", "ink.jpg": "its color profile (it is for CMYK, not RGB)"}
         for name, what in lost.items():
             assert what in command(name, "--deblur", "--force")[2]
+        frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
+        frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+        assert "all frames but the first" in command("moving.gif", "--deblur", "--force")[2]
         error = command("all.png", "--deblur", "--out", "out.ppm")[2]
         assert "its color profile, its EXIF data, its resolution" in error
 
