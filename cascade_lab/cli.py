@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-data = typer.Typer(help="Prepare a data set: fetch, verify and list photos.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a data set: fetch, verify, list photos.")
 app.add_typer(data, name="data")
 
 PAUSED = 75  # exit status: "temporary failure, try again" (sysexits.h)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cascade_core.degradations import apply_mask, center_hole
 from cascade_core.fills import generator_input
@@ -21,7 +21,7 @@ from cascade_lab.restoration.windows import Window, cover, cut, missing, paint, 
 
 __all__ = ["as_mask", "restore", "restore_in_place"]
 
-Networks = Mapping[str, nn.Module]
+Networks = Mapping[str, Any]  # "generator" and "deblur_denoise", either or both
 
 
 def restore(

@@ -90,14 +90,15 @@ def restore_files(
     mask = read_mask(mask_file, photo.pixels.shape) if mask_file else None
     if mask is not None and mask.mean() > 0.9:
         yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, exchange the two"
-    between, bar = photo.pixels.copy() if inpainted else None, []
+    between = photo.pixels.copy() if inpainted else photo.pixels
+    bar: list[Progress] = []
 
     def show(done: int, total: int) -> None:
         bar[:] = bar or [Progress("restore", total)]
         bar[0].update(done, {})
 
     try:
-        restore_in_place(photo.pixels, mask, networks, settings, deblur, show, between)
+        restore_in_place(photo.pixels, mask, networks, settings, deblur, show, between if inpainted else None)
     except ValueError as error:  # the photo and the mask are checked: it is the weights
         raise ValueError(f"{weights}: {error}") from error
     if photo.alpha is not None and mask is not None:
@@ -139,7 +140,7 @@ def check_input(path: Path) -> None:
 def metadata(image: Image.Image) -> tuple[dict[str, Any], list[str]]:
     """What can be written again with the restored pixels, and in words what cannot, of a picture just opened."""
     extras: dict[str, Any] = {}
-    deep = image.mode.startswith("I") or image.mode == "F" or ";16" in str(image.tile)
+    deep = image.mode.startswith("I") or image.mode == "F" or ";16" in str(getattr(image, "tile", ""))
     lost = ["the depth of 16 bits (it has 8)"] if deep else []
     if profile := image.info.get("icc_profile"):
         if profile[16:20] == b"RGB ":

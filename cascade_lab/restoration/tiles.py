@@ -56,7 +56,7 @@ def quick(network: DeblurDenoiseNet) -> Callable[[Tensor], Tensor]:
     ready = copy.deepcopy(network).eval()
     for layer in (*ready.encoder[1:], *ready.decoder):
         layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
-    ready.to(dtype=torch.bfloat16 if low else torch.float32, memory_format=torch.channels_last)
+    ready.to(torch.bfloat16 if low else torch.float32).to(memory_format=torch.channels_last)
 
     def clean(images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):

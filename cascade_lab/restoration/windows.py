@@ -84,8 +84,9 @@ def parts(holes: np.ndarray) -> Iterator[Part]:
         rows, columns = (slice(factor * line.start, factor * line.stop) for line in place)
         used = holes[rows, columns]  # to the pixel: the blocks of the copy are coarse
         tops, lefts = (np.flatnonzero(used.any(axis)) for axis in (1, 0))
-        ends = rows.start + tops[0], rows.start + tops[-1] + 1, columns.start + lefts[0], columns.start + lefts[-1] + 1
-        yield Part(*map(int, ends), width)
+        top, bottom = rows.start + int(tops[0]), rows.start + int(tops[-1]) + 1
+        left, right = columns.start + int(lefts[0]), columns.start + int(lefts[-1]) + 1
+        yield Part(top, bottom, left, right, width)
 
 
 def shared(found: list[Part], hole: int) -> list[Part]:
@@ -97,7 +98,7 @@ def shared(found: list[Part], hole: int) -> list[Part]:
     """
     small = [i for i, part in enumerate(found) if part.longest <= hole]
     together = {i: part for i, part in enumerate(found) if part.longest > hole}
-    top, bottom, left, right = np.array([found[i][:4] for i in small], int).reshape(-1, 4).T
+    top, bottom, left, right = np.array([found[i] for i in small], int).reshape(-1, 5).T[:4]
     rest = np.argsort(top, kind="stable")
     while rest.size:  # a band of rows as high as the square, from the topmost part that is left
         inside = bottom[rest] <= top[rest[0]] + hole
@@ -107,8 +108,8 @@ def shared(found: list[Part], hole: int) -> list[Part]:
             inside = right[band] <= left[band[0]] + hole
             one, band = band[inside], band[~inside]
             first = small[one.min()]
-            ends = top[one].min(), bottom[one].max(), left[one].min(), right[one].max()
-            together[first] = Part(*map(int, ends), found[first].width)
+            corner, end = (top[one].min(), left[one].min()), (bottom[one].max(), right[one].max())
+            together[first] = Part(int(corner[0]), int(end[0]), int(corner[1]), int(end[1]), found[first].width)
     return [together[i] for i in sorted(together)]
 
 
@@ -139,7 +140,7 @@ def with_earlier(windows: Sequence[Window]) -> Iterator[tuple[Window, list[Windo
         before, own = places[:number], places[number]
         apart = np.abs(2 * (before[:, :2] - own[:2]) + before[:, 2:] - own[2])  # twice the distance of the centers
         near = (apart < before[:, 2:] + own[2]).all(1)
-        yield window, [windows[i] for i in np.flatnonzero(near)]
+        yield window, [windows[int(i)] for i in np.flatnonzero(near)]
 
 
 def cut(photo: np.ndarray, window: Window, size: int) -> Tensor:
