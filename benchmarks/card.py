@@ -8,9 +8,9 @@ from cascade_lab.training import checkpoints
 NOT_FOR = """## What they are not for
 
 - Faces, text, medical or forensic pictures: what stands in a hole afterwards is invented, however likely it looks.
-- Large holes in large photos: the networks know 128 px; `cascade_lab.restoration` fills more through a smaller copy.
+- Large holes in large photos: the networks know 128 px; `cascade restore` fills more through a smaller copy.
 - `cascade` fills the center and nothing else: one pixel off, it loses decibels. `cascade+` was trained on other places
-  too, and is what `python -m cascade_lab.restoration` takes by default.
+  too, and is what `cascade restore` takes by default.
 - Photos unlike the training's (Berkeley's and ImageNet's: landscapes, animals, things). Nothing was tested elsewhere.
 - The training photos belong to their owners and serve research and education; take the weights for the same.
 """

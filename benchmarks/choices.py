@@ -1,6 +1,6 @@
 """Short trainings behind the cpu profile: `python -m benchmarks.choices PHOTOS --stage 3 --out FILE`.
 
-PHOTOS is a folder of training photos of which `python -m data_scripts.folder PHOTOS --test 0.1` has put some aside; on
+PHOTOS is a folder of training photos of which `cascade data folder PHOTOS --test 0.1` has put some aside; on
 those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many
 pixels as the others, unless it is named after that: what is compared is what a processor learns in a few minutes.
 """
@@ -102,7 +102,7 @@ def main() -> None:
         evaluate.writable(args.out, args.force)
         photos, held_out = (data.open_photos(args.photos, split) for split in ("train", "test"))
         if set(photos.names) & set(held_out.names):
-            raise ValueError(f"no photo of {args.photos} is put aside: python -m data_scripts.folder {args.photos}")
+            raise ValueError(f"no photo of {args.photos} is put aside: cascade data folder {args.photos}")
         untrained = UNTRAINED[args.stage]
         found = SCORES[args.stage](evaluate.available()[0][untrained], held_out, profiles.read("cpu", {}))
         print(untrained, found, flush=True)

@@ -19,7 +19,7 @@ import torch
 from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
 from cascade_core.models import DeblurDenoiseNet
-from cascade_lab.restoration import quick
+from cascade_lab.restoration.tiles import quick
 from cascade_lab.show import layers
 
 BATCH, SIDE = 8, 256

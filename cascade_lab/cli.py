@@ -2,12 +2,16 @@
 
 The same option means the same thing everywhere: ``--photos`` a folder of photos, ``--device`` where to compute,
 ``--out`` what is written, ``--force`` that it may be replaced. A command opens what it is given, calls one function of
-the laboratory and says what was written. Trouble that is to be expected ends in one line that names it.
+the laboratory and says what was written. Trouble that is to be expected ends in one line that names it. torch and all
+that stands on it is imported in the commands, so that the shell need not wait for it.
 """
 
+import importlib.metadata
 import math
 import sys
 import time
+import warnings
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +24,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a data set: fetch, verify, list photos.")
+app.add_typer(data, name="data")
 
 PAUSED = 75  # exit status: "temporary failure, try again" (sysexits.h)
-EXPECTED = (ValueError, RuntimeError, OSError, ImportError, AssertionError)  # AssertionError: torch has no such device
+EXPECTED = (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError)
 
 
 class DeviceName(StrEnum):
@@ -40,11 +47,6 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help
 Seed = Annotated[int, typer.Option(min=0)]
 Minutes = Annotated[float, typer.Option(help="stop, saved, after so long (exit status 75); the same command goes on")]
 Force = Annotated[bool, typer.Option("--force", help="replace files that are there")]
-
-
-@app.callback()
-def commands() -> None:
-    """Without it, typer would take a single command for the whole program."""
 
 
 @app.command()
@@ -80,16 +82,202 @@ def train(
             typer.echo(f"{run.record['title']}: {run.folder / training.checkpoints.WEIGHTS}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command; expected trouble becomes one line and exit status 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; expected trouble becomes one line and exit status 1, Ctrl-C one line and 130."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # what the terminal cannot show must not end a run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     try:
-        app(args=arguments)
+        refuse_empty(arguments)
+        app(args=arguments, prog_name="cascade")
+    except SystemExit as stopped:
+        if stopped.code == 130:
+            print("stopped; what was saved stays, and the same command goes on", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except EXPECTED as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        sys.exit(f"error: {line}")
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty argument is a shell's variable that is not set, and would mean the default or the folder here."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            name = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+            print(f"error: {name} is empty: is a variable not set?", file=sys.stderr)
+            sys.exit(2)
+
+
+def torch_device(name: DeviceName) -> str:
+    """The device to compute on.
+
+    Raises:
+        ValueError: torch finds no such device.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == DeviceName.auto:
+        return next(device for device, available in there.items() if available)
+    if not there[name]:
+        raise ValueError(f"--device {name.value}: torch finds no such device here; take auto or cpu")
+    return name.value
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"cascade {importlib.metadata.version('cascade-core')}")
+        except importlib.metadata.PackageNotFoundError:
+            typer.echo("cascade, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def restore(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the restored photo: .png, .jpg, .webp, .tif, ...")],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="a picture of the photo's size; what is lighter than half is missing, and what is transparent is not",
+        ),
+    ] = None,
+    deblur: Annotated[bool, typer.Option("--deblur", help="remove blur and noise from the whole photo")] = False,
+    inpainted: Annotated[Path | None, typer.Option(metavar="FILE", help="the image between the two networks")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="trained weights of stage 4 (default: the package's cascade+)")
+    ] = None,
+    device: Device = DeviceName.auto,
+    force: Force = False,
+) -> None:
+    """Restore a photo: fill what a mask marks, remove blur and noise."""
+    from cascade_lab import published
+    from cascade_lab.restoration import files
+
+    if not (mask or deblur):
+        raise ValueError("nothing to do: give a --mask of what is missing, --deblur, or both")
+    weights = weights or published.weights("cascade+")
+    files.check_outputs(filter(None, (inpainted, out)), filter(None, (photo, mask, weights)), force)
+    for line in files.restore_files(photo, mask, out, inpainted, weights, deblur, torch_device(device)):
+        typer.echo(line, err=line.startswith("note: "))
+
+
+@app.command()
+def publish(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="a finished run's weights.safetensors")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the file to write, named .safetensors")],
+    force: Force = False,
+) -> None:
+    """Write a finished run's weights in half precision."""
+    from cascade_lab import published
+
+    published.publish(weights, out, force)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def draw(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the SVG files go")]) -> None:
+    """Write the first page's drawings anew."""
+    from cascade_lab.show import drawings
+    from cascade_lab.training import profiles
+
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    for name, make in {
+        "cascade": lambda: drawings.cascade(profiles.read("paper")),
+        "training": drawings.training,
+    }.items():
+        (folder / f"{name}.svg").write_text(make().svg, "utf-8")
+        typer.echo(folder / f"{name}.svg")
+
+
+@app.command("profiles")
+def show_profiles(name: Annotated[str, typer.Argument(metavar="PROFILE")] = "") -> None:
+    """Show the profiles, or the settings of one and their sources."""
+    from cascade_lab.training import profiles
+
+    if not name:
+        for profile in profiles.PROFILES.values():
+            typer.echo(f"{profile.name:<7}{profile.about}")
+        return
+    for setting, value in vars(profiles.read(name)).items():
+        typer.echo(f"{setting:<28}{value}")
+    typer.echo("\nWhat the paper leaves open")
+    for row in profiles.open_questions():
+        typer.echo(f"- {row['question']}: {row[name]} ({row['source']})")
+
+
+@data.command()
+def bsd300(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="new folder")] = Path("data/bsd300"),
+    url: Annotated[str, typer.Option(help="archive of the photos: an address or a file (default: a mirror)")] = "",
+) -> None:
+    """BSD300: 200 train and 100 test photos of 481 x 321 pixels."""
+    from data_scripts import bsd300 as script
+
+    typer.echo(script.prepare(out, url or script.URL))
+
+
+@data.command()
+def imagenette(
+    size: Annotated[str, typer.Option(help="short side: full, 320px or 160px")] = "320px",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="default: data/imagenette2-320 and so on")] = None,
+) -> None:
+    """Imagenette: 13,394 photos of ten classes of ImageNet."""
+    from data_scripts import imagenette as script
+
+    if size not in script.ARCHIVES:
+        raise typer.BadParameter(f"there are {', '.join(script.ARCHIVES)}, and no {size}", param_hint="--size")
+    typer.echo(script.prepare_size(size, out))
+
+
+@data.command()
+def imagenet(
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="folder that holds train/ and val/")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where the shards go")] = Path("data/imagenet"),
+    per_shard: Annotated[int, typer.Option(min=1, help="photos in a shard")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
+) -> None:
+    """ImageNet from a local copy, verified, in tar shards."""
+    from data_scripts import imagenet as script
+
+    typer.echo(script.prepare(copy, out, per_shard, workers))
+
+
+@data.command()
+def folder(
+    photos: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    test: Annotated[float, typer.Option(help="share that is held out for testing, from 0 to 1")] = 0.1,
+) -> None:
+    """Any folder of photos, some of them held out for testing."""
+    from data_scripts import folder as script
+
+    typer.echo(script.prepare(photos, test))
+
+
+@data.command()
+def verify(photos: Annotated[Path, typer.Argument(metavar="FOLDER")]) -> None:
+    """Compare the files of a prepared data set with its manifest."""
+    from data_scripts import verify as script
+
+    typer.echo(script.prepare(photos))
 
 
 if __name__ == "__main__":

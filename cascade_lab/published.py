@@ -1,11 +1,5 @@
-"""What comes with the package, trained and measured: weights that restore a photo at once, and the recorded results.
+"""What comes with the package, trained and measured: weights that restore a photo at once, and the recorded results."""
 
-From the shell::
-
-    python -m cascade_lab.published runs/cpu-stage4-1a2b3c4d/weights.safetensors --out results/cascade.safetensors
-"""
-
-import argparse
 import importlib.resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +9,7 @@ from torch import Tensor
 
 from cascade_lab.training import checkpoints
 
-JUDGES = ("critic", "discriminator")  # networks in weights files that restore nothing
+CRITICS = ("critic", "discriminator")  # networks in weights files that restore nothing
 NAMES = {"cascade": "cascade.safetensors", "cascade+": "cascade-plus.safetensors"}
 
 
@@ -63,40 +57,31 @@ def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.half() if value.dim() > 1 else value for key, value in state.items()}
 
 
-def publish(trained: Path, out: Path) -> None:
+def publish(trained: Path, out: Path, force: bool = False) -> None:
     """Write the restoring networks of a finished run in half precision, the run's record in the header.
 
     Args:
         trained: a run's ``weights.safetensors``; its ``record.json`` must lie beside it.
-        out: the file to write.
+        out: the file to write, named .safetensors.
+        force: replace a file that is there; never the run's own.
 
     Raises:
-        ValueError: the run is not finished, or its weights do not bear half precision.
+        ValueError: the run is not finished, its weights do not bear half precision, or ``out`` cannot be written.
     """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: name it .safetensors")
+    if out.resolve() == trained.resolve() or (out.exists() and out.samefile(trained)):
+        raise ValueError(f"{out} is the run's own file, and replacing it would ruin the run: name another --out")
+    if out.exists() and not (force and out.is_file()):
+        raise ValueError(f"{out} is there already; --force replaces a file")
+    if not trained.is_file():
+        raise ValueError(f"{trained} is not a file: name a finished run's {checkpoints.WEIGHTS}")
     states, about = checkpoints.read_weights(trained), checkpoints.read_about(trained)
     record = checkpoints.record_beside(trained)
     if record is None:
         raise ValueError(f"no record beside {trained} tells of it: train it to its end first")
-    kept = {name: halved(state) for name, state in states.items() if name not in JUDGES}
+    kept = {name: halved(state) for name, state in states.items() if name not in CRITICS}
     for name, state in kept.items():
         if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
             raise ValueError(f"{trained}: {name}.{bad[0]} is too large for half precision")
-    checkpoints.save_states(out, kept, {**about, "training": record})
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m cascade_lab.published", description="Publish a finished run's weights in half precision."
-    )
-    parser.add_argument("weights", type=Path, help="a finished run's weights.safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    args = parser.parse_args(arguments)
-    try:
-        publish(args.weights, args.out)
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()
+    checkpoints.save_states(out.resolve(), kept, {**about, "training": record})

@@ -1,23 +1,24 @@
 """BSD300: 200 train and 100 test photos of 481 x 321 pixels, for testing only, as in the paper.
 
-    python -m data_scripts.bsd300 --out data/bsd300
+    cascade data bsd300 --out data/bsd300
 
 The Berkeley Segmentation Dataset (Martin, Fowlkes, Tal, Malik, ICCV 2001) is free for non-commercial research and
 education. Berkeley's own server is often out of reach, so the photos come from the mirror of its successor BSDS500
 that BIDS keeps on GitHub, pinned to a commit: its train and val folders are BSD300's train and test. Each photo is
 verified against bsd300.json, the manifest beside this file. Any archive that holds these very files does, so
-`--url file:///home/me/BSDS300-images.tgz` takes a local one.
+`--url /home/me/BSDS300-images.tgz` takes a local one.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
+import sys
 from pathlib import Path, PurePosixPath
 
-from cascade_lab.data.manifest import NAME, parse_manifest
-from data_scripts.download import DataError, fetch, run, unpack
+from cascade_lab import cli
+from cascade_lab.data.manifest import NAME, read_manifest
+from data_scripts.download import DataError, fetch, unpack
 from data_scripts.verify import differences, few, is_whole, summary
 
 COMMIT = "a04b7c6c3a9f0ace74bf205c72a43d32e1c72722"
@@ -27,7 +28,7 @@ MANIFEST = Path(__file__).with_name("bsd300.json")
 
 def prepare(out: Path, url: str = URL, manifest: Path = MANIFEST) -> str:
     """Downloads, unpacks, verifies; `out` appears when all of it is there. Returns a summary."""
-    rows = parse_manifest(manifest.read_text(), str(manifest))["files"]
+    rows = read_manifest(manifest)["files"]
     if not is_whole(out):
         # GitHub packs the archive when asked, so its hash may change; that of each photo in it may not.
         archive = fetch(url, out.with_name(out.name + ".archive"))
@@ -53,13 +54,5 @@ def prepare(out: Path, url: str = URL, manifest: Path = MANIFEST) -> str:
     return summary(out, rows, {})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_scripts.bsd300", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("data/bsd300"), help="new folder (default: %(default)s)")
-    parser.add_argument("--url", default=URL, help="archive that holds the photos (default: the mirror)")
-    options = parser.parse_args()
-    print(prepare(options.out, options.url))
-
-
-if __name__ == "__main__":
-    run(main)
+if __name__ == "__main__":  # python -m data_scripts.bsd300
+    cli.main(["data", "bsd300", *sys.argv[1:]])

@@ -1,7 +1,8 @@
 """Downloads that resume, are verified, and leave nothing that passes for whole when they fail.
 
 `fetch` writes to `file.part` and renames it when its hash is right; `unpack` unpacks into `folder.unpacking` and
-renames that when the archive came to its end. Run the script again after any failure: it goes on from there.
+renames that when the archive came to its end. Run the command again after any failure: it goes on from there.
+(pooch downloads and verifies, too, but begins a broken download from its first byte.)
 """
 
 from __future__ import annotations
@@ -17,54 +18,32 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from tqdm import tqdm
 
 CHUNK = 1 << 18
 TIMEOUT = 60  # seconds without a byte
+QUIET = {"mininterval": 0.5 if sys.stderr.isatty() else 10, "delay": 1, "ascii": True}  # of tqdm's lines
+T = TypeVar("T")
 
 
 class DataError(RuntimeError):
-    """What went wrong with a data set, and what to do; the scripts print it without a traceback."""
+    """What went wrong with a data set, and what to do; the command prints it without a traceback."""
 
 
-class Progress:
-    """Prints how far a task is and how long it will take, one line every `interval` seconds, for a log.
-
-    Args:
-        task: what to call it.
-        total: units in all; None where that is not known.
-        unit, per: name of the unit that is printed, and how many of what `add` counts make one.
-        done: what was there before; it does not count for the speed.
-    """
-
-    def __init__(self, task: str, total: int | None, unit: str, per: float = 1, done: int = 0, interval: float = 10):
-        self.task, self.total, self.unit, self.per, self.interval = task, total, unit, per, interval
-        self.first = self.done = done
-        self.begun = self.shown = time.monotonic()
-
-    def add(self, count: int) -> None:
-        self.done += count
-        now = time.monotonic()
-        if now - self.shown >= self.interval:
-            self.shown = now
-            print(self.line(now), file=sys.stderr, flush=True)
-
-    def line(self, now: float) -> str:
-        speed = (self.done - self.first) / max(now - self.begun, 1e-9)
-        text = f"{self.task}: {self.done / self.per:,.0f}"
-        text += f" of {self.total / self.per:,.0f} {self.unit}" if self.total else f" {self.unit}"
-        text += f", {speed / self.per:,.1f} {self.unit}/s"
-        if self.total and speed:
-            left = (self.total - self.done) / speed
-            text += f", {left:,.0f} s left" if left < 120 else f", {left / 60:,.0f} min left"
-        return text
+def progress(items: Iterable[T], task: str, total: int | None = None, unit: str = "files") -> Iterable[T]:
+    """The items, while standard error tells how far they are: in place, or in a log every ten seconds."""
+    return tqdm(items, task, total, unit=f" {unit}", **QUIET)
 
 
 def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause: float = 2) -> Path:
     """Downloads `url` to `path`, going on from `path.part` where an earlier try stopped.
 
     Args:
+        url: an address (http, https), or the path of a file on this computer, which is copied.
         digest: "sha256:..." or "md5:..." of the whole file. Without one, a download goes on only where the
             server can tell that the file is still the same one (ETag); otherwise it begins again.
         tries: attempts before giving up, `pause` seconds apart, twice as long after each.
@@ -73,6 +52,11 @@ def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause
         DataError: the server refuses, the connection fails `tries` times, or the hash is wrong. Nothing stands
             under `path` then.
     """
+    local = Path(urllib.request.url2pathname(url.removeprefix("file://")))
+    if local.is_file():
+        url = local.resolve().as_uri()
+    elif not url.startswith(("http://", "https://")):
+        raise DataError(f"{url} is no file on this computer, and no address that begins with https:// or http://")
     path.parent.mkdir(parents=True, exist_ok=True)
     part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
     for attempt in range(tries):
@@ -93,7 +77,9 @@ def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause
             raise DataError(
                 f"{url}: {reason}, {tries} times. {got:,} bytes are kept: run the same command again to go on"
             )
-        time.sleep(pause * 2**attempt)
+        wait = pause * 2**attempt
+        print(f"{url}: {reason}; trying again in {wait:g} s", file=sys.stderr, flush=True)
+        time.sleep(wait)
     if digest and (found := file_digest(part, digest.partition(":")[0])) != digest:
         part.unlink()
         tag.unlink(missing_ok=True)
@@ -134,13 +120,14 @@ def _receive(url: str, part: Path, tag: Path, digest: str | None) -> None:
         tag.write_text("" if strong.startswith("W/") else strong)
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
-        progress = Progress(part.stem, total, "MB", 1e6, have)
-        with part.open("ab" if ranged else "wb") as file:
+        bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, **QUIET)
+        with part.open("ab" if ranged else "wb") as file, bar:
             while chunk := reply.read(CHUNK):
                 file.write(chunk)
-                progress.add(len(chunk))
-        if total is not None and progress.done != total:
-            raise ConnectionError(f"the connection broke off after {progress.done:,} of {total:,} bytes")
+                bar.update(len(chunk))
+            got = file.tell()
+        if total is not None and got != total:
+            raise ConnectionError(f"the connection broke off after {got:,} of {total:,} bytes")
 
 
 def file_digest(path: Path, kind: str = "sha256") -> str:
@@ -213,14 +200,3 @@ def _unzip(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:
         for name in file.namelist():
             _check_path(name)
         file.extractall(folder, [name for name in file.namelist() if keep(name)])  # checks each member's CRC
-
-
-def run(main: Callable[[], None]) -> None:
-    """Runs a script: a DataError ends it with its message and status 1, Ctrl-C with 130."""
-    try:
-        main()
-    except DataError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)

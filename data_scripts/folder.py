@@ -1,6 +1,6 @@
 """Any folder of photos: decodes each one and writes a manifest.json into it that holds some out for testing.
 
-    python -m data_scripts.folder ~/Pictures/holiday --test 0.1
+    cascade data folder ~/Pictures/holiday --test 0.1
 
 The photos stay where they are. Each is put on a side by its content's hash: the same photo always on the same one,
 copies of it too, whatever is added to the folder later. Photos below a sub-folder train, val or test are of that
@@ -9,11 +9,12 @@ split. Run it again after a change.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
+from cascade_lab import cli
 from cascade_lab.data.manifest import NAME, SPLITS, write_manifest
-from data_scripts.download import DataError, run
+from data_scripts.download import DataError
 from data_scripts.verify import few, list_photos, summary
 
 
@@ -26,6 +27,8 @@ def prepare(folder: Path, test: float) -> str:
             return first
         return "test" if int(digest[:8], 16) < test * 2**32 else "train"
 
+    if not 0 <= test <= 1:
+        raise ValueError(f"--test is a share from 0 to 1, got {test}")
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     rows, skipped = list_photos(folder, split_of)
@@ -40,15 +43,5 @@ def prepare(folder: Path, test: float) -> str:
     return summary(folder, rows, skipped)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_scripts.folder", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--test", type=float, default=0.1, help="share that is held out (default: %(default)s)")
-    options = parser.parse_args()
-    if not 0 <= options.test <= 1:
-        parser.error(f"--test must be between 0 and 1, got {options.test}")
-    print(prepare(options.folder, options.test))
-
-
-if __name__ == "__main__":
-    run(main)
+if __name__ == "__main__":  # python -m data_scripts.folder
+    cli.main(["data", "folder", *sys.argv[1:]])

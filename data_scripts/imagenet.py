@@ -1,6 +1,6 @@
 """ImageNet from a local copy: verifies every photo and packs them into tar shards that training reads in one piece.
 
-    python -m data_scripts.imagenet --copy /data/ILSVRC2012 --out data/imagenet --workers 8
+    cascade data imagenet /data/ILSVRC2012 --out data/imagenet --workers 8
 
 The copy holds the folders train/ and val/, as `torchvision.datasets.ImageNet` unpacks them from
 ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, or as they stand below ILSVRC/Data/CLS-LOC. (ImageNet itself
@@ -11,20 +11,22 @@ that are whole. 1.28 million photos take about 140 GB.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
 import os
 import random
+import signal
+import sys
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cascade_lab.data.manifest import NAME, parse_manifest, write_manifest
+from cascade_lab import cli
+from cascade_lab.data.manifest import NAME, read_manifest, write_manifest
 from cascade_lab.data.photos import read_photo
-from data_scripts.download import DataError, Progress, file_digest, run
-from data_scripts.verify import is_whole, photo_files, summary
+from data_scripts.download import DataError, file_digest, progress
+from data_scripts.verify import few, is_whole, photo_files, summary
 
 SPLITS = ("train", "val")
 
@@ -36,16 +38,14 @@ def prepare(copy: Path, out: Path, photos: int = 1000, workers: int = 1) -> str:
         shards = plan(copy, out, photos)
         kept = _kept(done, shards)
         todo = [shard for shard in shards if shard[0].name not in kept]
-        progress = Progress(f"packing {out}", sum(len(files) for _, files in shards), "photos")
-        progress.first = progress.done = sum(len(files) for path, files in shards if path.name in kept)
-        with done.open("w") as log, ProcessPoolExecutor(workers) as pool:
+        ignore = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's affair
+        with done.open("w") as log, ProcessPoolExecutor(workers, None, *ignore) as pool:
             log.writelines(json.dumps(row) + "\n" for row in kept.values())
             try:
-                for shard, row in zip(todo, pool.map(write_shard, todo), strict=True):
+                for row in progress(pool.map(write_shard, todo), f"packing {out}", len(todo), "shards"):
                     kept[row["file"]] = row
                     log.write(json.dumps(row) + "\n")
                     log.flush()
-                    progress.add(len(shard[1]))
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # or Ctrl-C would wait for all of ImageNet
                 raise
@@ -54,9 +54,13 @@ def prepare(copy: Path, out: Path, photos: int = 1000, workers: int = 1) -> str:
         for row in rows:
             skipped |= row.pop("skipped")
             del row["files"]
+        for split in SPLITS:
+            if not any(row["photos"] for row in rows if row["split"] == split):
+                why = few([f"{file}: {reason}" for file, reason in skipped.items()])
+                raise DataError(f"{copy / split} holds no photo that can be read ({why})")
         write_manifest(out / NAME, "ImageNet", "a local copy of ILSVRC2012", rows, skipped)
         done.unlink()
-    manifest = parse_manifest((out / NAME).read_text(), str(out / NAME))
+    manifest = read_manifest(out / NAME)
     return summary(out, manifest["files"], manifest["skipped"])
 
 
@@ -68,13 +72,15 @@ def plan(copy: Path, out: Path, photos: int) -> list[tuple[Path, list[tuple[str,
             f"{copy} has no folder {' and no '.join(missing)}: name the one that holds train/ and val/. "
             "torchvision.datasets.ImageNet unpacks the original archives so"
         )
-    out.mkdir(parents=True, exist_ok=True)
     shards = []
     for split in SPLITS:
         files = [(path.relative_to(copy).as_posix(), path) for path in photo_files(copy / split)]
+        if not files:
+            raise DataError(f"{copy / split} holds no photo")
         random.Random(0).shuffle(files)
         for number, first in enumerate(range(0, len(files), photos)):
             shards.append((out / f"{split}-{number:06d}.tar", files[first : first + photos]))
+    out.mkdir(parents=True, exist_ok=True)
     return shards
 
 
@@ -85,10 +91,10 @@ def write_shard(shard: tuple[Path, list[tuple[str, Path]]]) -> dict:
     skipped, count = {}, 0
     with tarfile.open(part, "w") as tar:
         for name, file in files:
-            encoded = file.read_bytes()
             try:
+                encoded = file.read_bytes()
                 read_photo(io.BytesIO(encoded))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 skipped[name] = str(error)
                 continue
             # webdataset takes all after the first dot of a name for its kind
@@ -113,26 +119,14 @@ def _kept(done: Path, shards) -> dict[str, dict]:
     for line in done.read_text().splitlines() if done.exists() else ():
         try:
             row = json.loads(line)
-        except ValueError:  # the line that the earlier run was writing when it was stopped
+            path = done.parent / row["file"]
+            whole = path.is_file() and path.stat().st_size == row["size"]
+            if whole and row["photos"] and wanted.get(row["file"]) == row["files"]:
+                kept[row["file"]] = row
+        except (ValueError, KeyError, TypeError):  # the line that the earlier run was writing when it was stopped
             continue
-        path = done.parent / row["file"]
-        whole = path.is_file() and path.stat().st_size == row["size"]
-        if whole and wanted.get(row["file"]) == row["files"]:
-            kept[row["file"]] = row
     return kept
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_scripts.imagenet", description=__doc__.splitlines()[0])
-    parser.add_argument("--copy", type=Path, required=True, help="folder that holds train/ and val/")
-    parser.add_argument("--out", type=Path, default=Path("data/imagenet"), help="default: %(default)s")
-    parser.add_argument("--photos", type=int, default=1000, help="photos a shard (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    options = parser.parse_args()
-    if options.photos < 1 or options.workers < 1:
-        parser.error("--photos and --workers must be at least 1")
-    print(prepare(options.copy, options.out, options.photos, options.workers))
-
-
-if __name__ == "__main__":
-    run(main)
+if __name__ == "__main__":  # python -m data_scripts.imagenet
+    cli.main(["data", "imagenet", *sys.argv[1:]])

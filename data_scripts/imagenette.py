@@ -1,6 +1,6 @@
 """Imagenette: ten classes of ImageNet, 9,469 photos to train on and 3,925 to validate, small enough for Colab.
 
-    python -m data_scripts.imagenette --size 320px          # to data/imagenette2-320
+    cascade data imagenette --size 320px          # to data/imagenette2-320
 
 The archives and their MD5 are the ones of `torchvision.datasets.Imagenette`, and the folder is laid out as that class
 reads it: `Imagenette("data", size="320px")`. What is done here rather than with its download=True: going on after a
@@ -9,18 +9,25 @@ break, safe unpacking, and a manifest. The sizes are the photos' short side.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from torchvision.datasets import Imagenette
 
-from cascade_lab.data.manifest import NAME, parse_manifest, write_manifest
-from data_scripts.download import DataError, fetch, run, unpack
+from cascade_lab import cli
+from cascade_lab.data.manifest import NAME, read_manifest, write_manifest
+from data_scripts.download import DataError, fetch, unpack
 from data_scripts.verify import is_whole, list_photos, summary
 
 ARCHIVES = Imagenette._ARCHIVES  # size -> (address, MD5); torchvision has no public name for it
+
+
+def prepare_size(size: str, out: Path | None = None) -> str:
+    """`prepare` of one of ``ARCHIVES``, by default to the folder that torchvision gives it below data."""
+    url, md5 = ARCHIVES[size]
+    return prepare(out or Path("data") / Path(url).stem, url, f"md5:{md5}")
 
 
 def prepare(out: Path, url: str, digest: str) -> str:
@@ -43,18 +50,9 @@ def prepare(out: Path, url: str, digest: str) -> str:
         os.replace(top, out)
         shutil.rmtree(rough)
         archive.unlink()
-    manifest = parse_manifest((out / NAME).read_text(), str(out / NAME))
+    manifest = read_manifest(out / NAME)
     return summary(out, manifest["files"], manifest["skipped"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_scripts.imagenette", description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(ARCHIVES), default="320px", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, help="new folder (default: data/imagenette2-320 and so on)")
-    options = parser.parse_args()
-    url, md5 = ARCHIVES[options.size]
-    print(prepare(options.out or Path("data") / Path(url).stem, url, f"md5:{md5}"))
-
-
-if __name__ == "__main__":
-    run(main)
+if __name__ == "__main__":  # python -m data_scripts.imagenette
+    cli.main(["data", "imagenette", *sys.argv[1:]])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cascade_lab.data.manifest import NAME, parse_manifest
+from cascade_lab.data.manifest import NAME, read_manifest
 from cascade_lab.data.photos import read_photo
 from cascade_lab.data.sources import find_files
-from data_scripts.download import DataError, Progress, file_digest
+from data_scripts.download import DataError, file_digest, progress
 
 
 def photo_files(folder: Path) -> list[Path]:
@@ -27,33 +27,28 @@ def list_photos(folder: Path, split_of: Callable[[str, str], str]) -> tuple[list
         The manifest's rows, and file -> reason for what cannot be read.
     """
     rows, skipped = [], {}
-    files = photo_files(folder)
-    progress = Progress(f"reading {folder}", len(files), "files")
-    for path in files:
+    for path in progress(photo_files(folder), f"reading {folder}"):
         file = path.relative_to(folder).as_posix()
         try:
             read_photo(path)
-        except ValueError as error:
+            digest = file_digest(path).partition(":")[2]
+        except (ValueError, OSError) as error:
             skipped[file] = str(error)
         else:
-            digest = file_digest(path).partition(":")[2]
             row = {"file": file, "size": path.stat().st_size, "sha256": digest}
             rows.append({**row, "split": split_of(file, digest)})
-        progress.add(1)
     return rows, skipped
 
 
 def differences(folder: Path, rows: list[dict]) -> list[str]:
     """The files of a manifest's rows that are missing or have another hash."""
-    progress = Progress(f"verifying {folder}", len(rows), "files")
     wrong = []
-    for row in rows:
+    for row in progress(rows, f"verifying {folder}"):
         path = folder / row["file"]
         if not path.is_file():
             wrong.append(f"{row['file']} is missing")
         elif file_digest(path) != f"sha256:{row['sha256']}":
             wrong.append(f"{row['file']} is another file")
-        progress.add(1)
     return wrong
 
 
@@ -67,10 +62,18 @@ def is_whole(out: Path) -> bool:
         return False
     if not (out / NAME).is_file():
         raise DataError(f"{out} is there already, without a {NAME}: choose another --out, or delete it")
-    wrong = differences(out, parse_manifest((out / NAME).read_text(), str(out / NAME))["files"])
+    wrong = differences(out, read_manifest(out / NAME)["files"])
     if wrong:
         raise DataError(f"{out} is damaged ({few(wrong)}): delete it and run the same command again")
     return True
+
+
+def prepare(folder: Path) -> str:
+    """Compares each file that a folder's manifest lists with its hash. Returns a summary."""
+    manifest = read_manifest(folder / NAME)
+    if wrong := differences(folder, manifest["files"]):
+        raise DataError(f"{folder} is not what its {NAME} lists ({few(wrong)}): fetch these files again")
+    return summary(folder, manifest["files"], manifest["skipped"])
 
 
 def few(messages: list[str]) -> str:

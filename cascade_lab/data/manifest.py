@@ -6,17 +6,31 @@ For example::
      "files": [{"file": "train/100075.jpg", "size": 123, "sha256": "...", "split": "train"}, ...],
      "skipped": {"train/broken.jpg": "cannot be read: ..."}}
 
-Shards are listed likewise, `"file": "train-000000.tar"`, with the number of their `photos`.
+Shards are listed likewise, `"file": "train-000000.tar"`, with the number of their `photos`. Their names may reach other
+programs, so they hold letters, digits and a few signs alone; a photo may be called as its owner likes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 NAME = "manifest.json"
 SPLITS = ("train", "val", "test")
+SHARD = re.compile(r"[\w.@+=~][\w.@+,()=~/ -]*\.tar")
+
+
+def read_manifest(path: Path) -> dict:
+    """`parse_manifest` of a file; raises ValueError where it cannot be read, too."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    return parse_manifest(text, str(path))
 
 
 def parse_manifest(text: str, where: str) -> dict:
@@ -28,10 +42,12 @@ def parse_manifest(text: str, where: str) -> dict:
             if path.is_absolute() or ".." in path.parts or row["split"] not in SPLITS:
                 raise ValueError(f"row {row}")
             row["size"], row["sha256"] = int(row["size"]), str(row["sha256"])
-            if path.suffix == ".tar":
+            if row["file"].endswith(".tar"):
+                if not SHARD.fullmatch(row["file"]):
+                    raise ValueError(f"the shard {row['file']!r}: its name needs letters, digits and . _ - alone")
                 row["photos"] = int(row["photos"])
         manifest["skipped"] = dict(manifest["skipped"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{where} is no manifest of data_scripts ({error!r}): write it again") from error
     return manifest
 

@@ -196,7 +196,7 @@ def of_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str 
     """
     methods, alone = {}, {}
     for path in paths:
-        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.JUDGES}
+        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
         if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
             networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "deblur_denoise"}:

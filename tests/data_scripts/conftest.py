@@ -1,17 +1,13 @@
 """A server on loopback that serves small files, and breaks off, refuses or lies when told to."""
 
 import io
-import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # data_scripts is run from the project's folder, not installed
 
 
 class Server(ThreadingHTTPServer):

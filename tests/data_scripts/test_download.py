@@ -1,15 +1,14 @@
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
+import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_scripts.download import DataError, Progress, fetch, run, unpack
+from data_scripts import download
+from data_scripts.download import DataError, fetch, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -114,12 +113,40 @@ def test_no_server(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_progress_says_how_long_it_takes(capsys):
-    progress = Progress("a.bin", 100_000_000, "MB", 1e6, done=20_000_000, interval=0)
-    progress.begun -= 10
-    progress.add(20_000_000)
-    assert capsys.readouterr().err == "a.bin: 40 of 100 MB, 2.0 MB/s, 30 s left\n"
-    assert "left" not in Progress("a.bin", None, "MB").line(1e9)
+def test_progress_says_how_far_it_is(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "QUIET", {"mininterval": 0, "ascii": True})
+    (tmp_path / "a.bin.part").write_bytes(CONTENT[:60_000])
+    quick(server.put("a.bin", CONTENT), tmp_path / "a.bin")
+    shown = capsys.readouterr().err
+    assert "a.bin:  20%|" in shown
+    assert "60.0k/300k" in shown
+    assert "300k/300k" in shown
+    assert list(download.progress([1, 2], "reading")) == [1, 2]
+    assert "reading: 100%|##########| 2/2" in capsys.readouterr().err
+
+
+def test_a_file_of_this_computer(tmp_path):
+    (tmp_path / "ä b.tgz").write_bytes(CONTENT)
+    path = tmp_path / "ä b.tgz"
+    for number, url in enumerate((str(path), f"file://{path}", path.as_uri())):
+        assert quick(url, tmp_path / f"{number}").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///no/such.tgz", "/no/such.tgz", "such.tgz", "s3://bucket/a.tgz", "file:///dev/zero", "/"]
+)
+def test_what_is_no_file_and_no_address_is_said_at_once(tmp_path, url):
+    start = time.monotonic()
+    with pytest.raises(DataError, match=f"{url} is no file on this computer, and no address"):
+        fetch(url, tmp_path / "a.tgz")
+    assert time.monotonic() - start < 1
+    assert names(tmp_path) == []
+
+
+def test_waiting_is_said(server, tmp_path, capsys):
+    server.errors = [503]
+    quick(server.put("a.bin", CONTENT), tmp_path / "a.bin")
+    assert "a.bin: the server answers 503 Service Unavailable; trying again in 0.01 s" in capsys.readouterr().err
 
 
 def archive(path, files, kind):
@@ -175,20 +202,3 @@ def test_not_an_archive(tmp_path):
     (tmp_path / "a.tgz").write_bytes(b"<html>Please log in</html>")
     with pytest.raises(DataError, match="cannot be unpacked"):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
-
-
-def test_run_prints_no_traceback(capsys):
-    def main():
-        raise DataError("no room")
-
-    with pytest.raises(SystemExit) as stopped:
-        run(main)
-    assert stopped.value.code == "error: no room"
-
-
-@pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder"])
-def test_help(script):
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", f"data_scripts.{script}", "--help"]
-    shown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert f"python -m data_scripts.{script}" in shown

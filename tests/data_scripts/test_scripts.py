@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from torchvision.datasets import Imagenette
 
+from cascade_lab import cli
 from cascade_lab.data import open_photos
 from cascade_lab.data.manifest import parse_manifest
 from data_scripts import bsd300, folder, imagenet, imagenette
@@ -149,7 +154,7 @@ class TestImageNet:
         written = []
 
         class Here:  # in this process, to see what is written
-            def __init__(self, workers):
+            def __init__(self, workers, *_):
                 pass
 
             def __enter__(self):
@@ -180,6 +185,38 @@ class TestImageNet:
     def test_wrong_folder(self, copy, tmp_path):
         with pytest.raises(DataError, match="no folder train and no val"):
             imagenet.prepare(copy / "train", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_photo_that_cannot_be_opened_is_left_out(self, copy, tmp_path):
+        """It was there when the shards were planned."""
+        shard = imagenet.plan(copy, tmp_path, 20)[0]
+        shard[1][2][1].unlink()
+        row = imagenet.write_shard(shard)
+        assert (row["photos"], len(row["skipped"])) == (6, 2)
+        assert "No such file" in row["skipped"][shard[1][2][0]]
+
+    def test_without_any_photo_it_fails_and_can_be_run_again(self, copy, tmp_path):
+        whole = {path: path.read_bytes() for path in (copy / "val").rglob("*.JPEG")}
+        for path in whole:
+            path.write_bytes(b"broken")
+        with pytest.raises(
+            DataError, match=r"copy/val holds no photo that can be read \(.*val/n0/n0.0.JPEG: not a photo"
+        ):
+            imagenet.prepare(copy, tmp_path / "out")
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        for path, content in whole.items():
+            path.write_bytes(content)
+        assert "7 train, 3 val photos" in imagenet.prepare(copy, tmp_path / "out")
+        for path in whole:
+            path.unlink()
+        with pytest.raises(DataError, match="copy/val holds no photo"):
+            imagenet.prepare(copy, tmp_path / "other")
+
+    @pytest.mark.parametrize("line", ["5", "[]", '{"file": 5}', "null", '{"file": "train-000000.tar"}', "\x00"])
+    def test_a_log_that_is_none(self, copy, tmp_path, line):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "done.jsonl").write_text(line + "\n")
+        assert "7 train, 3 val photos" in imagenet.prepare(copy, tmp_path / "out")
 
 
 class TestFolder:
@@ -217,3 +254,115 @@ class TestFolder:
         with pytest.raises(DataError, match="1 usable photos leave none to t"):
             folder.prepare(tmp_path, 0.5)
         assert tree(tmp_path) == ["1.jpg"]
+
+    @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+    def test_impossible_share(self, tmp_path, share):
+        with pytest.raises(ValueError, match="--test is a share from 0 to 1"):
+            folder.prepare(tmp_path, share)
+
+    def test_a_photo_may_be_called_as_its_owner_likes(self, tmp_path, make):
+        names = ["Anna's.jpg", "-1.jpg", "a & b; c.jpg", "ä.jpg", "100% [x].jpg", "$HOME.jpg"]
+        for number, name in enumerate(names):
+            (tmp_path / name).write_bytes(make.jpeg(number))
+        folder.prepare(tmp_path, 0)
+        assert open_photos(tmp_path, "train").names == sorted(names)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+    def test_odd_files_are_left_out(self, tmp_path, make):
+        (tmp_path / "1.jpg").write_bytes(make.jpeg(1))
+        for name, content in {
+            "empty.png": b"",
+            "huge.ppm": b"P6 999999999 999999999 255\n",
+            "cut.jpg": make.jpeg(1)[:99],
+        }.items():
+            (tmp_path / name).write_bytes(content)
+        os.mkfifo(tmp_path / "pipe.jpg")
+        (tmp_path / "device.jpg").symlink_to("/dev/zero")
+        (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+        assert "1 train photos, 3 files left out" in folder.prepare(tmp_path, 0)
+
+
+class TestCommand:
+    """`cascade data`, and the scripts by themselves."""
+
+    def call(self, *arguments, **environment) -> subprocess.CompletedProcess:
+        root = Path(__file__).parents[2]
+        given = {**os.environ, "PYTHONPATH": str(root), **environment}
+        return subprocess.run([sys.executable, *arguments], env=given, capture_output=True, text=True, errors="replace")
+
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+    def test_a_terminal_that_cannot_show_a_name(self, tmp_path, make, encoding):
+        (tmp_path / "ä→").mkdir()
+        (tmp_path / "ä→" / "1.jpg").write_bytes(make.jpeg(1))
+        (tmp_path / "ä→" / "→.txt").write_text("no photo")
+        for module in (("cascade_lab", "data", "folder"), ("data_scripts.folder",)):
+            ended = self.call("-OO", "-m", *module, str(tmp_path / "ä→"), "--test", "0", PYTHONIOENCODING=encoding)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert "1 train photos, 1 files left out: " in ended.stdout
+
+    @pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder"])
+    def test_help(self, script):
+        ended = self.call("-m", f"data_scripts.{script}", "--help")
+        assert f"Usage: cascade data {script}" in ended.stdout
+
+    def fails(self, capsys, *arguments) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["data", *map(str, arguments)])
+        error = capsys.readouterr().err
+        assert ended.value.code == 1
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        return error
+
+    def test_verify(self, tmp_path, make, capsys):
+        for number in range(3):
+            (tmp_path / f"{number}.jpg").write_bytes(make.jpeg(number))
+        for command in (["folder", tmp_path, "--test", 0], ["verify", tmp_path]):
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["data", *map(str, command)])
+            assert ended.value.code == 0
+            assert capsys.readouterr().out == f"{tmp_path}: 3 train photos\n"
+        (tmp_path / "1.jpg").write_bytes(b"bit rot")
+        assert f"{tmp_path} is not what its manifest.json lists (1.jpg is another file)" in self.fails(
+            capsys, "verify", tmp_path
+        )
+        assert "there is no file" in self.fails(capsys, "verify", tmp_path / "no")
+
+    @pytest.mark.parametrize(
+        "content", [b"{}", b"5", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"files": [5], "skipped": {}}', b""]
+    )
+    def test_a_garbage_manifest_is_named(self, tmp_path, capsys, content):
+        (tmp_path / "manifest.json").write_bytes(content)
+        for arguments in (["bsd300", "--out", tmp_path], ["imagenette", "--out", tmp_path], ["verify", tmp_path]):
+            assert f"{tmp_path / 'manifest.json'}" in self.fails(capsys, *arguments)
+
+    @pytest.mark.parametrize("url", ["/no/such.tgz", "file:///no/such.tgz"])
+    def test_a_local_archive_that_is_not_there(self, tmp_path, capsys, url):
+        assert f"{url} is no file" in self.fails(capsys, "bsd300", "--out", tmp_path / "new", "--url", url)
+
+    def test_a_size_that_is_none(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["data", "imagenette", "--size", "5px"])
+        assert ended.value.code == 2
+        assert "--size: there are full, 320px, 160px, and no 5px" in capsys.readouterr().err
+
+
+class TestManifest:
+    def text(self, file: str) -> str:
+        row = {"file": file, "size": 1, "sha256": "0", "split": "train", "photos": 1}
+        return json.dumps({"name": "x", "files": [row], "skipped": {}})
+
+    @pytest.mark.parametrize(
+        "file",
+        [
+            *("x'; touch PWNED; '.tar", "$(touch PWNED).tar", "`id`.tar", "-rf.tar", "a|b.tar", 'a".tar', "a\nb.tar"),
+            *("a;b/.tar", "a>b.tar", "a\\b.tar", "a{1..9}.tar", "../a.tar", "/a.tar", "a*.tar", "x'y/.tar"),
+        ],
+    )
+    def test_shards_with_names_that_mean_something_to_a_shell_are_refused(self, file):
+        with pytest.raises(ValueError, match="is no manifest of data_scripts"):
+            parse_manifest(self.text(file), "manifest.json")
+
+    @pytest.mark.parametrize("file", ["train-000000.tar", "a/b_c.1.tar", "Bücher (2).tar", "a,b+c=d~e@f.tar"])
+    def test_other_shards_are_read(self, file):
+        assert parse_manifest(self.text(file), "manifest.json")["files"][0]["file"] == file

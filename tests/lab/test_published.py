@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cascade_lab import data, published
+from cascade_lab import cli, data, published
 from cascade_lab.evaluation import evaluate
 from cascade_lab.evaluation.evaluate import Protocol
 from cascade_lab.training import checkpoints, profiles, stages
@@ -24,7 +24,9 @@ def finished(tmp_path):
 class TestPublish:
     def test_halves_the_weights_and_keeps_what_they_do(self, finished, tmp_path):
         out = tmp_path / "small.safetensors"
-        published.main([str(finished), "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["publish", str(finished), "--out", str(out)])
+        assert ended.value.code == 0
         states, about = checkpoints.read_weights(out), checkpoints.read_about(out)
         assert list(states) == ["generator"]  # the critic restores nothing
         assert about["training"]["seed"] == 7
@@ -37,7 +39,7 @@ class TestPublish:
     def test_refuses_a_run_that_is_not_finished(self, finished, tmp_path):
         (finished.parent / checkpoints.RECORD).unlink()
         with pytest.raises(SystemExit):
-            published.main([str(finished), "--out", str(tmp_path / "x.safetensors")])
+            cli.main(["publish", str(finished), "--out", str(tmp_path / "x.safetensors")])
         assert not (tmp_path / "x.safetensors").exists()
 
     def test_refuses_weights_beyond_half_precision(self, finished, tmp_path):

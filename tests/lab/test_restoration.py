@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from scipy import ndimage
 from torch import nn
 
 from cascade_core import degradations
 from cascade_core.conventions import from_pixels
 from cascade_core.models import Cascade
-from cascade_lab import data, devices, restoration
+from cascade_lab import cli, data, devices, restoration
 from cascade_lab.data.brush import brush_masks
+from cascade_lab.restoration import files, tiles, windows
 from cascade_lab.training import checkpoints, profiles, stages
 
 SETTINGS = stages.sizes(
@@ -28,7 +30,7 @@ HOLE_COLOR = [round(255 * value) for value in SETTINGS["hole_color"]]
 
 
 def build(*names: str) -> dict[str, nn.Module]:
-    """Untrained: the generator returns its input, the hole's color too, and the refiner its own."""
+    """Untrained: the generator returns its input, the hole's color too, and the second network its own."""
     return {name: stages.build(name, SETTINGS).eval() for name in names or ("generator", "deblur_denoise")}
 
 
@@ -86,9 +88,9 @@ class TestHoles:
     def test_windows_cover_the_mask(self, size, kind):
         mask = masks_of(*size)[kind]
         painted = np.zeros_like(mask)
-        for window in restoration.cover(mask, SIZE, HOLE):
-            assert mask[restoration.hole_of(window, *size)].any()  # none for nothing
-            painted[restoration.hole_of(window, *size)] = True
+        for window in windows.cover(mask, SIZE, HOLE):
+            assert mask[windows.hole_of(window, *size)].any()  # none for nothing
+            painted[windows.hole_of(window, *size)] = True
         assert painted[mask].all()
 
     @pytest.mark.parametrize(("size", "kind"), CASES[:32])
@@ -118,11 +120,11 @@ class TestHoles:
     )
     def test_what_fits_is_filled_by_the_cascade_on_one_window(self, top, left, height, width, photo, lively):
         mask = hole_at(photo, top, left, height, width)
-        (window,) = restoration.cover(mask, SIZE, HOLE)
+        (window,) = windows.cover(mask, SIZE, HOLE)
         assert (window.side, window.hole) == (SIZE, HOLE)
 
         filled = photo.copy()
-        restoration.smooth_fill(filled, mask)  # beyond the border, the border's pixels go on, and here some are missing
+        windows.smooth_fill(filled, mask)  # beyond the border, the border's pixels go on, and here some are missing
         padded = np.pad(filled, [(SIZE, SIZE), (SIZE, SIZE), (0, 0)], mode="edge")
         square = padded[window.top + SIZE :, window.left + SIZE :][:SIZE, :SIZE]
         images = torch.tensor(square).permute(2, 0, 1)[None] / 255
@@ -139,29 +141,29 @@ class TestHoles:
 
     def test_a_scratch_is_filled_at_full_size(self):
         scratch = masks_of(100, 150)["scratch across"]
-        windows = list(restoration.cover(scratch, SIZE, HOLE))
-        assert len(windows) == 21  # each half over the one before: 150 / 7
-        assert {window.side for window in windows} == {SIZE}
+        row = list(windows.cover(scratch, SIZE, HOLE))
+        assert len(row) == 21  # each half over the one before: 150 / 7
+        assert {window.side for window in row} == {SIZE}
 
     def test_a_wide_mask_is_filled_by_one_large_window(self, photo):
         mask = hole_at(photo, 30, 50, 40, 44)
-        (window,) = restoration.cover(mask, SIZE, HOLE)
+        (window,) = windows.cover(mask, SIZE, HOLE)
         assert (window.hole, window.side) == (44, round(44 * SIZE / HOLE))
-        assert mask[restoration.hole_of(window, *mask.shape)].sum() == mask.sum()
+        assert mask[windows.hole_of(window, *mask.shape)].sum() == mask.sum()
 
     def test_a_small_hole_in_a_large_photo_is_filled_at_full_size(self):
-        mask = np.zeros((40, 3 * restoration.COARSE), bool)
+        mask = np.zeros((40, 3 * windows.COARSE), bool)
         mask[10 : 10 + HOLE, 2001 : 2001 + HOLE] = True
-        assert [window.side for window in restoration.cover(mask, SIZE, HOLE)] == [SIZE]
+        assert [window.side for window in windows.cover(mask, SIZE, HOLE)] == [SIZE]
 
     def test_a_reduced_window_keeps_its_place(self, untrained):
         """A large window of a ramp is the ramp again: neither shifted nor stretched on the way down and up."""
         ramp = np.repeat(np.linspace(0, 255, 400).round().astype(np.uint8)[None, :, None], 300, 0).repeat(3, 2)
         for side in (SIZE, 3 * SIZE, 7 * SIZE + 5):
-            window = restoration.Window(20, 60, side, round(side * HOLE / SIZE))
-            small = restoration.cut(ramp, window, SIZE)
-            painted, place = np.zeros_like(ramp), restoration.hole_of(window, *ramp.shape[:2])
-            restoration.paint(small, painted, window, [], np.ones(ramp.shape[:2], bool))
+            window = windows.Window(20, 60, side, round(side * HOLE / SIZE))
+            small = windows.cut(ramp, window, SIZE)
+            painted, place = np.zeros_like(ramp), windows.hole_of(window, *ramp.shape[:2])
+            windows.paint(small, painted, window, [], np.ones(ramp.shape[:2], bool))
             assert abs(painted[place].astype(int) - ramp[place]).max() <= 1
 
     def test_no_mask_nothing_to_do(self, photo, untrained):
@@ -185,7 +187,7 @@ class TestSeams:
     @pytest.mark.parametrize("kind", ["scratch across", "diagonal", "frame", "many"])
     def test_the_untrained_network_leaves_one_color(self, kind, photo, untrained):
         mask = masks_of(*photo.shape[:2])[kind]
-        assert len(list(restoration.cover(mask, SIZE, HOLE))) > 10
+        assert len(list(windows.cover(mask, SIZE, HOLE))) > 10
         for image in restoration.restore(photo, mask, untrained, SETTINGS):
             assert (image[mask] == HOLE_COLOR).all()
 
@@ -195,11 +197,11 @@ class TestSeams:
         mask = np.zeros((320, 320), bool)
         mask[10 : 10 + shape[0], 10 : 10 + shape[1]] = True
         image, values = np.zeros((*mask.shape, 3), np.uint8), np.random.default_rng(0)
-        tops, lefts = (restoration.centers(10, 10 + length, 56) for length in shape)
-        windows = [restoration.Window(y - 64, x - 64, 128, 56) for y in tops for x in lefts]
-        for window, before in restoration.with_earlier(windows):
+        tops, lefts = (windows.centers(10, 10 + length, 56) for length in shape)
+        several = [windows.Window(y - 64, x - 64, 128, 56) for y in tops for x in lefts]
+        for window, before in windows.with_earlier(several):
             constant = torch.full((1, 3, 128, 128), values.integers(20, 221) / 255)
-            restoration.paint(constant, image, window, before, mask)
+            windows.paint(constant, image, window, before, mask)
         inner = image[10 : 10 + shape[0], 10 : 10 + shape[1], 0].astype(int)
         assert np.ptp(inner) > 100
         steps = [abs(np.diff(inner, axis=axis)).max() for axis in (0, 1)]
@@ -232,7 +234,7 @@ class TestTiles:
         else:
             assert error.square().mean().sqrt() < 0.5  # of which rounding to bytes alone makes 0.29
         assert (whole != photo).any()
-        monkeypatch.setattr(restoration, "TILE", 16)
+        monkeypatch.setattr(tiles, "TILE", 16)
         tiled = restoration.restore(photo, None, lively, SETTINGS, deblur=True).restored
         # one level where a library adds in another order for another size, and a value lies on the edge of rounding
         assert abs(tiled.astype(int) - whole).max() <= 1
@@ -242,19 +244,19 @@ class TestTiles:
     def test_one_pixel_less_of_overlap_is_not_enough(self, corner, monkeypatch):
         """Every convolution looks at its corner alone, so the last one sees the pixel that is 8 px away."""
         photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        refiner, rng = build("deblur_denoise")["deblur_denoise"], torch.Generator().manual_seed(0)
-        for layer in refiner.modules():
+        network, rng = build("deblur_denoise")["deblur_denoise"], torch.Generator().manual_seed(0)
+        for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight)
                 nn.init.uniform_(layer.weight[..., corner, corner], 0.0, 0.4, generator=rng)
-        whole = restoration.restore(photo, None, {"deblur_denoise": refiner}, SETTINGS, deblur=True).restored.astype(
+        whole = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored.astype(
             int
         )
-        monkeypatch.setattr(restoration, "TILE", 16)
+        monkeypatch.setattr(tiles, "TILE", 16)
         wrong = {}
         for reach in (8, 7):
-            monkeypatch.setattr(restoration, "REACH", reach)
-            tiled = restoration.restore(photo, None, {"deblur_denoise": refiner}, SETTINGS, deblur=True).restored
+            monkeypatch.setattr(tiles, "REACH", reach)
+            tiled = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored
             wrong[reach] = (tiled != whole).mean()
         assert wrong[8] < 1e-3 < 1e-2 < wrong[7]
 
@@ -267,7 +269,7 @@ class TestTiles:
         assert (both.restored[~mask] != photo[~mask]).any()
 
     def test_progress_counts_windows_and_tiles(self, photo, untrained, monkeypatch):
-        monkeypatch.setattr(restoration, "TILE", 64)
+        monkeypatch.setattr(tiles, "TILE", 64)
         seen = []
         mask = hole_at(photo, 40, 60, 10, 10)
         restoration.restore(photo, mask, untrained, SETTINGS, True, lambda done, total: seen.append((done, total)))
@@ -316,7 +318,7 @@ def command(folder, monkeypatch, capsys):
         defaults = {"--device": "cpu", "--weights": "weights.safetensors", "--out": "out.png"}
         added = [text for name, value in defaults.items() if name not in arguments for text in (name, value)]
         try:
-            restoration.main([*arguments, *added])
+            cli.main(["restore", *arguments, *added])
             code = 0
         except SystemExit as error:
             code = error.code
@@ -399,7 +401,6 @@ class TestCommand:
             ),
             (["no.png", "--mask", "mask.png"], "no.png"),
             (["photo.png", "--mask", "no.png"], "no.png"),
-            (["photo.png", "--deblur", "--device", "abacus"], "abacus"),
             (["photo.png", "--mask", "black.png"], "black.png marks nothing"),
             (["photo.png", "--mask", "white.png"], "hides the whole photo"),
             (["photo.png", "--mask", "small.png"], "the mask has 5 x 4 px"),
@@ -423,7 +424,7 @@ class TestCommand:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(restoration.checkpoints, "write_atomically", full)
+        monkeypatch.setattr(files.checkpoints, "write_atomically", full)
         assert "No space left" in fails(folder, command, "photo.png", "--mask", "mask.png")
 
 
@@ -448,11 +449,27 @@ class TestFormats:
         Image.fromarray(photo).convert("CMYK").save(folder / "print.jpg")
         self.check(folder, command, "print.jpg", pixels_of(folder / "print.jpg", "RGB"))
 
-    def test_transparency_is_laid_over_white(self, folder, command, photo):
+    def test_transparency_is_kept(self, folder, command, photo):
+        """Where there is no place for it, the photo is laid over white; what was missing is opaque then."""
         alpha = np.full((*photo.shape[:2], 1), 255, np.uint8)
         alpha[50:] = 0
+        alpha[4:6] = 128
         Image.fromarray(np.concatenate([photo, alpha], 2)).save(folder / "glass.png")
-        self.check(folder, command, "glass.png", np.where(alpha, photo, 255))
+        Image.fromarray(mask := hole_at(photo, 3, 5, 6, 7)).save(folder / "mask.png")
+        for name in ("out.png", "out.webp", "out.tif", "out.jp2"):
+            code, _, error = command("glass.png", "--mask", "mask.png", "--out", name)
+            assert (code, "note" in error) == (0, False)
+            result = pixels(folder / name)
+            assert (result[mask, 3] == 255).all()
+            assert (result[~mask, 3:] == alpha[~mask]).all()
+            if name != "out.webp":  # lossy
+                assert (result[..., :3][~mask] == np.where(alpha, photo, 255)[~mask]).all()
+                assert (result[mask, :3] == HOLE_COLOR).all()
+        code, _, error = command("glass.png", "--mask", "mask.png", "--out", "out.bmp")
+        assert error.count("note: out.bmp has lost of the photo its transparency (laid over white)\n") == 1
+        wanted = np.rint(photo * (alpha / 255) + 255 * (1 - alpha / 255))
+        assert abs(pixels(folder / "out.bmp") - wanted)[~mask].max() <= 1
+        assert (pixels(folder / "out.bmp")[mask] == HOLE_COLOR).all()
 
     def test_palette(self, folder, command, photo):
         Image.fromarray(photo).quantize(16).save(folder / "few.gif")
@@ -480,6 +497,245 @@ class TestFormats:
         for name, expected in (("photo.png", profile), ("gray.png", None)):
             assert command(name, "--deblur", "--force")[0] == 0
             assert Image.open(folder / "out.png").info.get("icc_profile") == expected
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+    def test_exif_and_resolution_go_along(self, folder, command, photo, suffix):
+        exif = Image.Exif()
+        exif[0x0112], exif[0x0110], exif[0x0103] = 6, "Camera", 6  # turned; its model; a TIFF's compression
+        exif.get_ifd(0x8769)[0x9003] = "2020:01:01 10:00:00"
+        exif.get_ifd(0x8825)[1] = "N"
+        for name in ("a.jpg", "a.tif"):
+            Image.fromarray(photo).save(folder / name, exif=exif.tobytes(), dpi=(300, 300))
+            code, _, error = command(name, "--deblur", "--out", f"{name}{suffix}")
+            result = Image.open(folder / f"{name}{suffix}")
+            found = result.getexif()
+            assert (code, result.size) == (0, (100, 150))
+            assert (found.get(0x0112, 1), found[0x0110]) == (1, "Camera")
+            assert found.get_ifd(0x8769)[0x9003] == "2020:01:01 10:00:00"
+            assert found.get_ifd(0x8825)[1] == "N"
+            if suffix == ".webp":
+                assert "its resolution in dots per inch" in error
+            else:
+                assert result.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+    def test_what_is_lost_is_said(self, folder, command, photo):
+        from PIL import ImageCms
+
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+        exif = Image.Exif()
+        exif[0x0110] = "Camera"
+        Image.fromarray(photo).save(folder / "all.png", icc_profile=profile, exif=exif, dpi=(72, 72))
+        Image.fromarray(photo).convert("CMYK").save(
+            folder / "ink.jpg", icc_profile=profile.replace(b"RGB ", b"CMYK", 1)
+        )
+        lost = {"deep.png": "the depth of 16 bits", "ink.jpg": "its color profile (it is for CMYK, not RGB)"}
+        for name, what in lost.items():
+            assert what in command(name, "--deblur", "--force")[2]
+        frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
+        frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+        assert "all frames but the first" in command("moving.gif", "--deblur", "--force")[2]
+        error = command("all.png", "--deblur", "--out", "out.ppm")[2]
+        assert "its color profile, its EXIF data, its resolution" in error
+
+    @pytest.mark.parametrize("dpi", [(0, 0), (1e9, 1e9)])
+    def test_metadata_that_cannot_be_is_left_out(self, folder, command, photo, dpi):
+        exif = Image.Exif()
+        exif[0x010E] = "x" * 70_000
+        Image.fromarray(photo).save(folder / "photo.tif", exif=exif.tobytes(), dpi=dpi)
+        code, _, error = command("photo.tif", "--deblur", "--out", "out.jpg")
+        assert code == 0
+        assert "its EXIF data (too long)" in error
+
+
+class TestMasks:
+    def fill(self, folder, command, photo, mask: Image.Image) -> np.ndarray:
+        """Which pixels the command takes for missing."""
+        mask.save(folder / "drawn.png")
+        assert command("photo.png", "--mask", "drawn.png", "--force")[0] == 0
+        return (pixels(folder / "out.png") != photo).any(2)
+
+    def test_white_strokes_on_transparent_ground(self, folder, command, photo):
+        mask = hole_at(photo, 20, 30, 5, 40)
+        for ground in (0, 255):  # paint programs differ in the color of what is transparent
+            drawn = np.full((*mask.shape, 4), (ground, ground, ground, 0), np.uint8)
+            drawn[mask] = 255
+            found = self.fill(folder, command, photo, Image.fromarray(drawn))
+            assert not found[~mask].any()
+            assert found[mask].mean() > 0.9
+
+    def test_gray_edges_count_from_half_on_as_in_arrays(self, folder, command, photo, untrained):
+        gray = np.full(photo.shape[:2], 20, np.uint8)
+        gray[40:50, 60:70], gray[40:50, 59], gray[40:50, 70] = 250, 127, 128
+        found = self.fill(folder, command, photo, Image.fromarray(gray))
+        assert not found[:, 59].any()
+        assert found[40:50, 70].any()
+        for values in (gray, gray / 255, gray > 127):
+            result = restoration.restore(photo, values, untrained, SETTINGS).restored
+            assert ((result != photo).any(2) == found).all()
+
+    def test_arrays_that_may_be_meant_otherwise_are_refused(self):
+        with pytest.raises(ValueError, match="bytes of 0 and 1 alone"):
+            restoration.as_mask(np.eye(3, dtype=np.uint8))
+        with pytest.raises(ValueError, match="got int64"):
+            restoration.as_mask(np.eye(3, dtype=np.int64))
+        assert not restoration.as_mask(np.zeros((2, 2), np.uint8)).any()
+
+    def test_hint_where_it_looks_inverted(self, folder, command, photo):
+        inverted = ~hole_at(photo, 40, 60, 10, 12)
+        Image.fromarray(inverted).save(folder / "mask.png")
+        code, _, error = command("photo.png", "--mask", "mask.png")
+        assert code == 0
+        assert "note: mask.png marks 99% of the photo as missing; if it is inverted" in error
+
+    @pytest.mark.parametrize("fill", ["color", "laplace and mask"])
+    @pytest.mark.parametrize("kind", masks_of(10, 10))
+    def test_any_mask_with_any_fill(self, fill, kind, photo):
+        """A small copy of a window may hold no known pixel: then the square in its center is hidden."""
+        settings = {**SETTINGS, "generator_fill": fill}
+        networks = {"generator": stages.build("generator", settings).eval()}
+        mask = masks_of(*photo.shape[:2])[kind]
+        result = restoration.restore(photo, mask, networks, settings).restored
+        assert (result[~mask] == photo[~mask]).all()
+
+
+class TestNeighborsShareAWindow:
+    def test_dots_that_fit_into_one_hole(self):
+        mask = np.zeros((200, 200), bool)
+        mask[50, 60] = mask[50 + HOLE - 1, 60] = mask[50, 60 + HOLE - 1] = True
+        (window,) = windows.cover(mask, SIZE, HOLE)
+        assert windows.hole_of(window, *mask.shape) == (slice(50, 50 + HOLE), slice(60, 60 + HOLE))
+        mask[50, 60 + HOLE] = True  # one pixel too far, and an island of its own
+        mask[50, 60 + HOLE - 1] = False
+        assert len(list(windows.cover(mask, SIZE, HOLE))) == 2
+
+    def test_dust_takes_as_many_windows_as_squares_fit_into_the_photo(self):
+        dust = np.random.default_rng(0).random((300, 300)) < 0.01
+        row = list(windows.cover(dust, SIZE, HOLE))
+        assert len(row) < 1.5 * (300 / HOLE) ** 2 < ndimage.label(dust, np.ones((3, 3)))[1]
+        assert {window.side for window in row} == {SIZE}
+
+    def test_what_does_not_fit_keeps_its_windows_and_its_turn(self):
+        mask = masks_of(100, 150)["scratch across"]
+        alone = list(windows.cover(mask, SIZE, HOLE))
+        mask = mask | hole_at(mask, 2, 3, 4, 4) | hole_at(mask, 8, 10, 4, 4) | hole_at(mask, 60, 40, 30, 33)
+        several = list(windows.cover(mask, SIZE, HOLE))
+        assert len(several) == len(alone) + 2
+        assert windows.hole_of(several[0], *mask.shape) == (slice(0, 14), slice(1, 15))
+        assert several[1:-1] == alone
+        assert several[-1].hole == 33
+
+
+class TestOutputs:
+    @pytest.fixture(autouse=True)
+    def place(self, folder):
+        (folder / "sub").mkdir()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--out", "sub.png", "--force"], "sub.png is not a file"),
+            (["--out", "x" * 246 + ".png"], "cannot be written: File name too long"),
+            (["--out", "y" * 300 + ".png"], "File name too long"),
+            (["--out", "a.png", "--inpainted", "sub/../a.png"], "sub/../a.png are the same file"),
+            (["--out", "photo.png", "--force"], "photo.png and photo.png are the same file"),
+            (["--out", "link.png", "--force"], "link.png and mask.png are the same file"),
+            (["--out", "weights.safetensors", "--force"], "are the same file"),
+            *((["--out", f"a{x}"], f"unknown kind of picture '{x}'") for x in (".gif", ".pgm", ".pbm", ".pfm", ".pdf")),
+            (["--out", "a.png", "--inpainted", "no/a.png"], "there is no folder no"),
+            (["--out", "/proc/a.png"], "/proc/a.png cannot be written"),
+        ],
+        ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+    )
+    def test_are_refused_before_the_work(self, folder, command, monkeypatch, arguments, message):
+        (folder / "sub.png").mkdir()
+        (folder / "link.png").symlink_to("mask.png")
+        monkeypatch.setattr(files, "read_photo", None)  # not even the photo is read
+        assert message in fails(folder, command, "photo.png", "--mask", "mask.png", *arguments)
+
+    @pytest.mark.parametrize(("name", "side"), [("out.webp", 16384), ("out.jpg", 65501)])
+    def test_too_long_for_their_kind(self, folder, command, name, side):
+        Image.new("RGB", (side, 2)).save(folder / "long.png")
+        assert f"at most {side - 1} px a side" in fails(folder, command, "long.png", "--deblur", "--out", name)
+
+    def test_a_link_is_followed(self, folder, command):
+        (folder / "sub" / "real.png").touch()
+        (folder / "link.png").symlink_to("sub/real.png")
+        assert command("photo.png", "--deblur", "--out", "link.png", "--force")[0] == 0
+        assert (folder / "link.png").is_symlink()
+        assert pixels(folder / "sub" / "real.png").shape == (100, 150, 3)
+
+    def test_a_network_that_has_diverged_is_named_by_its_file(self, folder, command):
+        networks = build()
+        nn.init.constant_(networks["generator"].decoder[-1].weight, float("nan"))
+        checkpoints.save_weights(folder / "nan.safetensors", networks, {"settings": SETTINGS})
+        nn.init.constant_(networks["deblur_denoise"].residual.weight, float("nan"))
+        checkpoints.save_weights(
+            folder / "nan3.safetensors", {"deblur_denoise": networks["deblur_denoise"]}, {"settings": SETTINGS}
+        )
+        for arguments in (
+            ("--mask", "mask.png", "--weights", "nan.safetensors"),
+            ("--deblur", "--weights", "nan3.safetensors"),
+        ):
+            error = fails(folder, command, "photo.png", *arguments)
+            assert f"{arguments[-1]}: an image holds values that are not numbers" in error
+
+
+ODD = {
+    "empty.png": b"",
+    "text.png": b"not a picture",
+    "html.jpg": b"<!DOCTYPE html><html>Please log in</html>",
+    "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n",
+    "pdf.png": b"%PDF-1.4\n",
+    "huge.ppm": b"P6 999999999 999999999 255\n",
+    "large.ppm": b"P6 30000 30000 255\n\0",
+    "negative.ppm": b"P6 -5 5 255\n",
+    "zero.ppm": b"P6 0 0 255\n",
+    "signature.png": b"\x89PNG\r\n\x1a\n",
+    "header.png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x7f\xff\0\0\x7f\xff\x08\x02\0\0\0" + b"\0" * 30,
+    "start.jpg": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "start.gif": b"GIF89a\1\0\1\0",
+    "start.tif": b"II*\0\x08\0\0\0",
+    "loop.tif": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+    "start.webp": b"RIFF\x10\0\0\0WEBPVP8 ",
+    "start.bmp": b"BM" + b"\0" * 60,
+    "start.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff" * 40,
+    "zip.png": b"PK\3\4" + b"\0" * 40,
+    "noise.png": bytes(range(256)) * 9,
+}
+
+
+def odd_files(folder, photo) -> list[str]:
+    """Some thirty files that are no photo, and their like; returns their names."""
+    for name, content in ODD.items():
+        (folder / name).write_bytes(content)
+    for kind in ("png", "jpg", "webp", "tif", "gif", "bmp", "ppm", "jp2"):
+        Image.fromarray(photo).save(folder / f"whole.{kind}")
+        content = (folder / f"whole.{kind}").read_bytes()
+        (folder / f"whole.{kind}").unlink()
+        (folder / f"cut.{kind}").write_bytes(content[: len(content) // 2])
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to("nowhere")
+    (folder / "circle.png").symlink_to("circle.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    special = ["folder.png", "pipe.png", "dangling.png", "circle.png", "device.png"]
+    return [*ODD, *special, *(f"cut.{kind}" for kind in ("png", "jpg", "webp", "tif", "gif", "bmp", "ppm", "jp2"))]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_odd_files_end_in_one_line(folder, command, photo):
+    for name in odd_files(folder, photo):
+        for arguments in (
+            (name, "--deblur"),
+            ("photo.png", "--mask", name),
+            ("photo.png", "--deblur", "--weights", name),
+        ):
+            code, _, error = command(*arguments, "--force")
+            assert code in (0, 1), name  # some kinds can be read as far as they go
+            assert ("Traceback" in error, error.count("error: ")) == (False, code), (arguments, error)
+            if code:
+                assert name in error
 
 
 def pixels_of(path, mode: str) -> np.ndarray:
