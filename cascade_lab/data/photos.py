@@ -141,11 +141,14 @@ class Photos(Sequence):
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over a line `sha256  name` a photo: the same photos have it, whatever folder they stand in."""
-        digests = (
+        return hash_lines(zip(self.file_digests(), self.names, strict=True))
+
+    def file_digests(self) -> list[str]:
+        """SHA-256 of each photo's file."""
+        return [
             self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in zip(self.names, self._paths, strict=True)
-        )
-        return hash_lines(zip(digests, self.names, strict=True))
+        ]
 
     def smaller(self, size: int) -> list[str]:
         """Names of the photos with a short side under `size` pixels: their crops are enlarged."""
