@@ -1,16 +1,18 @@
 """The card of the published weights, made from their records: `python -m benchmarks.card` writes results/WEIGHTS.md."""
 
-from cascade_core import metrics
+import pandas as pd
+
 from cascade_lab import published
-from cascade_lab.evaluation import evaluate
+from cascade_lab.evaluation import records, tables
 from cascade_lab.training import checkpoints
 
+METRICS = ("psnr_hole", "ssim_whole_composited")
 NOT_FOR = """## What they are not for
 
 - Faces, text, medical or forensic pictures: what stands in a hole afterwards is invented, however likely it looks.
 - Large holes in large photos: the networks know 128 px; `cascade_lab.restoration` fills more through a smaller copy.
 - `cascade` fills the center and nothing else: one pixel off, it loses decibels. `cascade+` was trained on other places
-  too, and is what `python -m cascade_lab.restoration` takes by default.
+  too, and is what `cascade restore` takes by default.
 - Photos unlike the training's (Berkeley's and ImageNet's: landscapes, animals, things). Nothing was tested elsewhere.
 - The training photos belong to their owners and serve research and education; take the weights for the same.
 """
@@ -43,17 +45,20 @@ def section(name: str) -> list[str]:
         "",
         *(trained(stage) for stage in published.trainings(name).values()),
         "",
-        "| photos | PSNR hole | SSIM whole, pasted | the Laplace fill's |",
-        "| --- | --- | --- | --- |",
+        tables.markdown(measured(name)),
     ]
-    for data_set, modes in evaluate.recorded(published.folder(), evaluate.Protocol()).items():
-        for mode, values in modes.items():
-            if {name, "laplace"} <= set(values):
-                psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_composited"))
-                smooth = [values["laplace"][m].mean() for m in ("psnr_hole", "ssim_whole_composited")]
-                cells = f"{psnr:.2f} | {ssim:.3f} | {smooth[0]:.2f}, {smooth[1]:.3f}"
-                lines.append(f"| {data_set}, {mode} | {cells} |")
     return [*lines, ""]
+
+
+def measured(name: str) -> pd.DataFrame:
+    """What some weights fill a hole alone with, on each set of photos, beside the Laplace fill."""
+    rows, cells = records.read_table(published.folder(), "evaluations"), {}
+    for (data_set, mode), part in rows[rows["level"] == "none"].groupby(["data_set", "mode"], sort=False):
+        measures = tables.by_method(part)
+        found = tables.table({method: measures[method] for method in (name, "laplace")}, METRICS)
+        smooth = [cell.mean for cell in found.loc["laplace"]]
+        cells[f"{data_set}, {mode}"] = {**found.loc[name], "the Laplace fill's": f"{smooth[0]:.2f}, {smooth[1]:.3f}"}
+    return tables.frame(dict(sorted(cells.items())), "photos")
 
 
 def main() -> None:
