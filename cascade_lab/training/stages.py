@@ -63,7 +63,7 @@ BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 def build(name: str, settings: Mapping[str, Any], seed: int = 0) -> nn.Module:
     """A network with fresh weights by its name in ``BUILD``, in the settings' size.
 
-    The weights depend on the name and the seed alone, so arms of a comparison start from the same ones.
+    The weights depend on the name and the seed alone, so variants in a comparison start from the same ones.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * len(BUILD) + list(BUILD).index(name))
