@@ -3,20 +3,19 @@
 import html
 import importlib.resources
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from pandas.io.formats.style import Styler
 
 from cascade_core.metrics import PRIMARY, Interval, mean_interval, paired_interval
 
-Measures = Mapping[str, Mapping[str, Tensor | pd.Series]]
-"""Method -> metric -> a value for each image: what `metrics.measure` returns, or rows of `by_method`."""
-
-Format = str | Callable[[Any], str]
+Measures = Mapping[str, Any]
+"""Method -> metric -> a value for each image: what `metrics.measure` returns, or `by_method`."""
 
 
 def paper() -> dict[str, Any]:
@@ -35,33 +34,34 @@ def by_method(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: an image has several rows, or the methods were measured on different images.
     """
-    groups = {name: group.set_index("image") for name, group in rows.groupby("method", sort=False)}
-    first = next(iter(groups.values()), None)
+    groups = {str(name): group.set_index("image") for name, group in rows.groupby("method", sort=False)}
+    first = next(iter(groups), "")
     for name, group in groups.items():
         if not group.index.is_unique:
             raise ValueError(f"{name} has several rows for an image: choose one data set, mode and level")
-        if not group.index.equals(first.index):
-            raise ValueError(f"{name} was measured on other images than {next(iter(groups))}: measure both on the same")
+        if not group.index.equals(groups[first].index):
+            raise ValueError(f"{name} was measured on other images than {first}: measure both on the same")
     return groups
 
 
-def _values(measures: Measures, method: str, metric: str) -> np.ndarray:
+def values_of(measures: Measures, method: str, metric: str) -> Any:
+    """A method's value for each image, ``(N,)`` float64.
+
+    Raises:
+        ValueError: the method has diverged: a value is NaN.
+    """
     values = np.asarray(measures[method][metric]).astype(np.float64)
-    if np.isnan(values).any():
+    if count := np.isnan(values).sum():
         raise ValueError(
-            f"{method} has diverged: {metric} is not a number for {np.isnan(values).sum()} of {values.size} images; "
+            f"{method} has diverged: {metric} is not a number for {count} of {values.size} images; "
             "leave it out, or train it again"
         )
     return values
 
 
 def paired(measures: Measures, one: str, other: str, metric: str) -> Interval:
-    """The mean difference of two methods on the same images, with its interval.
-
-    Raises:
-        ValueError: one of them has diverged: a value is NaN.
-    """
-    return paired_interval(_values(measures, one, metric), _values(measures, other, metric))
+    """The mean difference of two methods on the same images, with its interval. Raises as `values_of`."""
+    return paired_interval(values_of(measures, one, metric), values_of(measures, other, metric))
 
 
 def table(measures: Measures, columns: Sequence[str] = PRIMARY, reference: str | None = None) -> pd.DataFrame:
@@ -77,37 +77,32 @@ def table(measures: Measures, columns: Sequence[str] = PRIMARY, reference: str |
         raise ValueError("no rows: a table needs at least one method")
     if reference is not None and reference not in measures:
         raise ValueError(f"the reference {reference!r} is none of the methods: {', '.join(measures)}")
-    rows: dict[str, dict[str, Interval | None]] = {}
-    for method in measures:
-        row = rows.setdefault(method, {})
+    rows: dict[str, dict[str, Interval | None]] = {method: {} for method in measures}
+    for method, row in rows.items():
         for column in columns:
-            row[column] = mean_interval(_values(measures, method, column))
+            row[column] = mean_interval(values_of(measures, method, column))
             if reference is not None:
-                row[f"{column} - {reference}"] = (
-                    paired(measures, method, reference, column) if method != reference else None
-                )
+                own = method == reference
+                row[f"{column} - {reference}"] = None if own else paired(measures, method, reference, column)
     return frame(rows, "method")
 
 
 def frame(rows: Mapping[str, Mapping[str, Any]], name: str = "") -> pd.DataFrame:
     """Row -> column -> cell as a DataFrame of such objects; ``name`` stands over the rows' names."""
     cells = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), dtype=object)
-    cells.columns.name = name or None
-    return cells
+    return cells.rename_axis(name or None, axis=1)
 
 
 def by_mode(rows: pd.DataFrame, columns: Sequence[str], fewer: Sequence[str]) -> pd.DataFrame:
     """`table` of the first mode in the rows, and beside it ``fewer`` columns of each other mode."""
-    modes = {mode: by_method(group) for mode, group in rows.groupby("mode", sort=False)}
-    if not modes:
-        raise ValueError("no rows: a table needs at least one method")
-    first = next(iter(modes))
     parts = [
-        table(measures, columns if mode == first else fewer).add_suffix(f", {mode}") for mode, measures in modes.items()
+        table(by_method(group), fewer if i else columns).add_suffix(f", {mode}")
+        for i, (mode, group) in enumerate(rows.groupby("mode", sort=False))
     ]
-    cells = pd.concat([parts[0], *(part.reindex(parts[0].index) for part in parts[1:])], axis=1)
-    cells.columns.name = "method"
-    return cells
+    if not parts:
+        raise ValueError("no rows: a table needs at least one method")
+    cells = pd.concat([part.reindex(parts[0].index) for part in parts], axis=1)
+    return cells.rename_axis("method", axis=1)
 
 
 def table_1(rows: pd.DataFrame, data_set: str | None = None) -> pd.DataFrame:
@@ -135,87 +130,34 @@ def table_3(rows: pd.DataFrame) -> pd.DataFrame:
     return by_mode(rows, ("psnr_hole", "psnr_context", "psnr_whole", "ssim_whole"), ("psnr_hole", "psnr_whole"))
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A table on a page: HTML in a notebook, plain text elsewhere.
-
-    Attributes:
-        cells: its texts by row and column.
-        caption: what stands over it.
-        best: the cells, by row and column, that are printed bold.
-    """
-
-    cells: pd.DataFrame
-    caption: str = ""
-    best: set[tuple[int, int]] = field(default_factory=set)
-
-    def _repr_html_(self) -> str:
-        marked = self.cells.map(lambda text: html.escape(text, quote=False).replace("\n", "<br>")).astype(object)
-        for row, column in self.best:
-            mean, line, interval = marked.iat[row, column].partition("<br>")
-            marked.iat[row, column] = f"<strong>{mean}</strong>{line}{interval}"
-        styler = marked.style.format_index(escape="html", axis=0).format_index(escape="html", axis=1)
-        if self.caption:
-            styler.set_caption(html.escape(self.caption, quote=False))
-        # Without styles, a table has no ids that could clash, and its colors are those of the page.
-        text = styler.to_html(exclude_styles=True).replace("<table>", '<table class="dataframe">', 1)
-        return f'<div class="pst-scrollable-table-container">{text}</div>'
-
-    def __repr__(self) -> str:
-        text = self.cells.map(lambda text: text.replace("\n", " ")).to_string()
-        return f"{self.caption}\n{text}" if self.caption else text
-
-
-def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, Format] | None = None) -> Shown:
+def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | None = None) -> Styler:
     """A DataFrame for a page: intervals under the means, and in a column of means the best one bold.
 
     Args:
         cells: Intervals, numbers, texts and None, by row and column; the index holds the rows' names.
         caption: what stands over it.
-        formats: column -> format of its numbers, or a function from a cell to its text. By default PSNR has two
-            decimals, SSIM three, a difference ("a - b") its sign, other numbers two, and whole ones none.
+        formats: column -> format of its numbers. By default PSNR has two decimals, SSIM three, a difference ("a - b")
+            its sign, other numbers two, and whole ones none.
     """
-    best = set()
-    for j in range(cells.shape[1]):
-        means = {i: cell.mean for i, cell in enumerate(cells.iloc[:, j]) if isinstance(cell, Interval)}
-        if len(means) > 1 and " - " not in str(cells.columns[j]):
-            best |= {(i, j) for i, mean in means.items() if mean == max(means.values())}
-    return Shown(_texts(cells, formats or {}, "\n"), caption, best)
-
-
-def markdown(cells: pd.DataFrame, formats: Mapping[str, Format] | None = None) -> str:
-    """A DataFrame as `show` takes it, as a table in Markdown.
-
-    Example:
-        >>> print(markdown(frame({"laplace": {"psnr_hole": Interval(18.004, 17.31, 18.72, 100)}}, "method")))
-        | method | PSNR hole |
-        | --- | --- |
-        | laplace | 18.00 [17.31, 18.72] |
-    """
-    texts = _texts(cells, formats or {}, " ")
-    lines = [[texts.columns.name or "", *texts.columns], ["---"] * (1 + texts.shape[1])]
-    lines += [[str(name), *row] for name, row in zip(texts.index, texts.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _texts(cells: pd.DataFrame, formats: Mapping[str, Format], between: str) -> pd.DataFrame:
-    """Cells as texts, ``between`` a mean and its interval; columns named as on a page."""
-    texts = {}
-    for column in cells:
+    texts, bold, formats = {}, pd.DataFrame("", cells.index, range(cells.shape[1])), formats or {}
+    for j, column in enumerate(cells):
         label = str(column).replace("psnr", "PSNR").replace("ssim", "SSIM").replace("_", " ")
         usual = ("+" if " - " in label else "") + (".3f" if "SSIM" in label else ".2f")
-        texts[label] = [_text(cell, formats.get(column, usual), between) for cell in cells[column]]
-    return pd.DataFrame(texts, index=cells.index, columns=pd.Index(list(texts), name=cells.columns.name), dtype=object)
+        texts[label] = [_text(cell, formats.get(column, usual)) for cell in cells[column]]
+        means = [cell.mean if isinstance(cell, Interval) else -math.inf for cell in cells[column]]
+        if " - " not in label and len(set(means)) > 1:
+            bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
+    shown = pd.DataFrame(texts, index=cells.index).rename_axis(cells.columns.name, axis=1)
+    uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
+    styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)
+    styler.set_table_attributes('class="dataframe"').format_index(escape="html").format_index(escape="html", axis=1)
+    styler.format(lambda text: html.escape(text, quote=False).replace("\n", "<br>"))
+    return styler.apply(lambda _: bold.to_numpy(), axis=None) if bold.any(axis=None) else styler
 
 
-def _text(cell: Any, spec: Format, between: str) -> str:
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
-        return ""
-    if callable(spec):
-        return spec(cell)
+def _text(cell: Any, spec: str) -> str:
     if isinstance(cell, Interval):
-        text = format(cell, spec)
-        return text if between == " " else text.replace(" [", f"{between}[").replace(", ", ",\N{NO-BREAK SPACE}")
-    if isinstance(cell, str):
-        return cell
+        return format(cell, spec).replace(" [", "\n[").replace(", ", ",\N{NO-BREAK SPACE}")
+    if isinstance(cell, str) or pd.isna(cell):
+        return cell if isinstance(cell, str) else ""
     return format(cell, ",d" if isinstance(cell, int | np.integer) and spec.endswith("f") else spec)

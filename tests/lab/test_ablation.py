@@ -181,7 +181,7 @@ def test_table_2_has_the_papers_numbers_beside(trained):
     _, rows, *_ = trained
     both = pd.concat([rows.assign(mode="crop"), rows.assign(mode="resize")])
     found = ablation.table_2(both, "none", "ImageNet")
-    cells = tables.show(found).cells
+    cells = tables.show(found).data
     by_name = {name: list(row) for name, row in zip(cells.index, cells.to_numpy(), strict=True)}
     assert by_name["full model"][1] == ""
     assert by_name["full model"][4:] == ["", "18.08"]

@@ -1,6 +1,7 @@
 """Tables: means with intervals, the paper's numbers beside them, and how they look on a page."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import torch
 
 from cascade_core.metrics import Interval, mean_interval, paired_interval
 from cascade_lab.evaluation import tables
-from cascade_lab.evaluation.tables import by_method, frame, markdown, paper, show, table
+from cascade_lab.evaluation.tables import by_method, frame, paper, show, table
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -36,7 +37,7 @@ class TestPaper:
         values = {"psnr_hole": [17.0, 19.0], "ssim_whole": [0.8, 0.9], "ssim_whole_composited": [0.8, 0.9]}
         both = pd.concat([rows(**values), rows(method="cascade", **values)])
         found = tables.table_1(pd.concat([both, rows("resize", **values)]), "BSD300")
-        cells = show(found).cells
+        cells = show(found).data
         assert cells.columns[0] == "PSNR hole, crop"
         assert cells.columns[3] == "PSNR hole, resize"
         assert cells.loc["laplace"].iloc[0] == cells.loc["laplace"].iloc[3] == f"18.00\n[17.00,{NO_BREAK}19.00]"
@@ -49,7 +50,7 @@ class TestPaper:
 def test_table_3():
     keys = ("psnr_hole", "psnr_context", "psnr_whole", "ssim_whole")
     values = {key: 0.5 + i for i, key in enumerate(keys)}
-    found = show(tables.table_3(pd.concat([rows(**values), rows("resize", **values)]))).cells
+    found = show(tables.table_3(pd.concat([rows(**values), rows("resize", **values)]))).data
     assert sum("crop" in column for column in found) == 4
     assert sum("resize" in column for column in found) == 2
     means = [cell.split("\n")[0] for cell in found.iloc[0]]
@@ -86,13 +87,12 @@ class TestTable:
         assert found.loc["ours", "ssim_whole - Laplace"] == difference
         assert list(table(measures, columns=["ssim_whole"])) == ["ssim_whole"]
 
-    def test_markdown(self, measures):
-        text = markdown(table(measures, columns=("psnr_hole", "ssim_whole"), reference="Laplace"))
-        lines = text.splitlines()
-        assert lines[0] == "| method | PSNR hole | PSNR hole - Laplace | SSIM whole | SSIM whole - Laplace |"
-        assert lines[2].startswith("| Laplace | 18.00 [")
-        assert lines[3].split(" | ")[2].startswith("+0.18 [+")
-        assert [line.count("|") for line in lines] == [6] * 4
+    def test_on_a_page(self, measures):
+        cells = show(table(measures, columns=("psnr_hole", "ssim_whole"), reference="Laplace")).data
+        assert list(cells) == ["PSNR hole", "PSNR hole - Laplace", "SSIM whole", "SSIM whole - Laplace"]
+        assert cells.columns.name == "method"
+        assert cells.loc["Laplace", "PSNR hole"].startswith("18.00\n[")
+        assert cells.loc["ours", "PSNR hole - Laplace"].startswith("+0.18\n[+")
 
     def test_refuses(self, measures):
         with pytest.raises(ValueError, match="no rows"):
@@ -109,7 +109,7 @@ class TestTable:
         assert table(measures, columns=["psnr_hole"]).shape == (2, 1)
 
     def test_equal_images_are_infinite(self):
-        assert show(table({"input": {"psnr_context": [math.inf] * 3}}, ["psnr_context"])).cells.iloc[0, 0] == "inf"
+        assert show(table({"input": {"psnr_context": [math.inf] * 3}}, ["psnr_context"])).data.iloc[0, 0] == "inf"
 
 
 class TestShow:
@@ -122,31 +122,38 @@ class TestShow:
     )
 
     def test_html(self):
-        html = show(self.CELLS, "what & why")._repr_html_()
+        html = show(self.CELLS, "what & why").to_html()
         assert "<caption>what &amp; why</caption>" in html
-        assert f"<strong>18.50</strong><br>[17.00,{NO_BREAK}19.00]" in html
-        assert html.count("<strong>") == 1  # neither the lower mean nor the difference
+        assert f">18.50<br>[17.00,{NO_BREAK}19.00]<" in html
         assert f">+0.50<br>[+0.25,{NO_BREAK}+0.75]<" in html
-        assert "<th>b &lt;c&gt;</th>" in html.replace(" >", ">")
+        assert ">b &lt;c&gt;<" in html
         assert ">1,200<" in html
-        assert "PSNR hole - b" in html
+        assert ">PSNR hole - b<" in html
+        assert ">method<" in html
+
+    def test_the_best_mean_is_bold_and_no_difference(self):
+        html = show(self.CELLS).to_html()
+        (rule,) = re.findall(r"#(\S+) {\s*font-weight: bold;\s*}", html)
+        assert rule.endswith("row1_col0")
+        assert f'<td id="{rule}"' in html
 
     def test_html_is_plain(self):
-        """No ids that clash, no colors that fail in the dark; the theme's classes let it scroll."""
-        html = show(self.CELLS)._repr_html_()
-        assert not any(word in html for word in (" id=", "<style", "color", "sticky", "nan", "None"))
-        assert html.startswith('<div class="pst-scrollable-table-container"><table class="dataframe">')
-        assert html == show(self.CELLS)._repr_html_()
-
-    def test_text(self):
-        text = repr(show(self.CELLS, "title"))
-        assert text.splitlines()[0] == "title"
-        assert "17.00 [16.00," in text
+        """No ids that clash, no colors that fail in the dark, the theme's own class, the same in every build."""
+        html = show(self.CELLS).to_html()
+        ids = re.findall(r' id="([^"]+)"', html)
+        assert len(ids) == len(set(ids)) == 2
+        assert not set(ids) & set(re.findall(r' id="([^"]+)"', show(self.CELLS, "other").to_html()))
+        assert not any(word in html for word in ("color", "sticky", "nan", "None"))
+        assert 'class="dataframe"' in html
+        assert html == show(self.CELLS).to_html()
 
     def test_formats(self):
         cells = pd.DataFrame({"share": [0.5, None], "name": ["x<y", "z"], "gap": [Interval(1, 0, 2, 3)] * 2})
-        found = show(cells, formats={"share": ".0%", "name": str.upper, "gap": "+.4f"})
-        assert found.cells["share"].tolist() == ["50%", ""]
-        assert found.cells["name"].tolist() == ["X<Y", "Z"]
-        assert "X&lt;Y" in found._repr_html_()
-        assert found.cells["gap"][0] == f"+1.0000\n[+0.0000,{NO_BREAK}+2.0000]"
+        found = show(cells, formats={"share": ".0%", "gap": "+.4f"})
+        assert found.data["share"].tolist() == ["50%", ""]
+        assert "x&lt;y" in found.to_html()
+        assert found.data["gap"][0] == f"+1.0000\n[+0.0000,{NO_BREAK}+2.0000]"
+
+    def test_rows_of_the_same_name(self):
+        """As in a table of tasks, each in several ways."""
+        assert show(pd.DataFrame({"seconds": [1.0, 2.0]}, index=["blur", "blur"])).to_html().count(">blur<") == 2
