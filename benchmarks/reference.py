@@ -22,7 +22,7 @@ from pathlib import Path
 from cascade_lab import data, published
 from cascade_lab.evaluation import ablation, records
 from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
-from cascade_lab.evaluation.protocol import Protocol, open_photo_set
+from cascade_lab.evaluation.protocol import Protocol, open_test_photos
 from cascade_lab.training import checkpoints, profiles, stages
 
 SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
@@ -97,7 +97,7 @@ def evaluation(asked: Asked, folders: Sequence[str], label: str | None, protocol
     if not recorded("evaluations", "method", asked.names, place):
         yield (
             ", ".join([*place.values(), *asked.names]),
-            lambda until: evaluate_photos(asked, open_photo_set(folders, label), protocol, RESULTS),
+            lambda until: evaluate_photos(asked, open_test_photos(folders), place["data_set"], protocol, RESULTS),
         )
 
 
@@ -117,8 +117,8 @@ def ablations(name: str, base: list[str], seeds: list[int]) -> Iterator[Task]:
     for folder, label in SETS.items():
         for mode in MODES:
             if not recorded("ablations", "variant", names, {"data_set": label, "mode": mode}):
-                test = open_photo_set((folder,), label)
-                plan = ablation.Plan(profile, data.open_photos("train"), test, mode, seeds, names)
+                photos, test = data.open_photos("train"), open_test_photos((folder,))
+                plan = ablation.Plan(profile, photos, test, label, mode, seeds, names)
                 yield (
                     f"variants on {label}, {mode}",
                     lambda until, plan=plan: ablation.ablate(plan, Path("runs"), RESULTS, until=until),

@@ -17,7 +17,7 @@ import typer
 from cascade_lab import data, devices
 from cascade_lab.evaluation import ablation
 from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
-from cascade_lab.evaluation.protocol import Protocol, open_photo_set
+from cascade_lab.evaluation.protocol import Protocol, open_test_photos
 from cascade_lab.training import profiles, stages
 
 app = typer.Typer(
@@ -44,6 +44,11 @@ def not_empty(parameter: typer.CallbackParam, value: str | list[str] | None) -> 
     if any(not text.strip() for text in ([value] if isinstance(value, str) else value or [])):
         raise ValueError(f"--{parameter.name} is empty: name a folder, or leave the option out")
     return value
+
+
+def name_of(folders: list[str]) -> str:
+    """The data set's name where none is given: that of the first folder."""
+    return Path(folders[0]).name if folders else "scikit-image"
 
 
 Device = Annotated[DeviceName, typer.Option(help="where to compute; auto takes a GPU if there is one")]
@@ -92,7 +97,7 @@ def evaluate(
     protocol = Protocol(size, hole, mode, level, seed)
     where = devices.fabric_for("32-true", device.value).device
     asked = Asked(methods, weights, vgg, train, crops, where)
-    evaluate_photos(asked, open_photo_set(photos, name), protocol, out, force)
+    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, out, force)
     typer.echo(f"written: {out}")
 
 
@@ -116,8 +121,8 @@ def ablate(
     until = time.monotonic() + 60 * minutes
     chosen = profiles.read(profile, dict(stages.read_setting(text) for text in set))
     chosen = ablation.shortened(chosen, share)
-    test_photos = open_photo_set(test, name)
-    plan = ablation.Plan(chosen, data.open_photos(photos, "train"), test_photos, mode, seeds, variants)
+    training, testing = data.open_photos(photos, "train"), open_test_photos(test)
+    plan = ablation.Plan(chosen, training, testing, name or name_of(test), mode, seeds, variants)
     try:
         ablation.ablate(plan, runs, out, force, until)
     except stages.Paused as pause:

@@ -143,11 +143,15 @@ class Photos(Sequence):
         """SHA-256 over a line `sha256  name` a photo: the same photos have it, whatever folder they stand in."""
         return hash_lines(zip(self.file_digests(), self.names, strict=True))
 
+    def paths(self) -> dict[str, Path]:
+        """The file of each photo by its name."""
+        return dict(zip(self.names, self._paths, strict=True))
+
     def file_digests(self) -> list[str]:
         """SHA-256 of each photo's file."""
         return [
             self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in zip(self.names, self._paths, strict=True)
+            for name, path in self.paths().items()
         ]
 
     def smaller(self, size: int) -> list[str]:

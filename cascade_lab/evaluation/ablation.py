@@ -29,7 +29,7 @@ from cascade_lab.data.overlap import refuse_overlap
 from cascade_lab.evaluation import records, tables
 from cascade_lab.evaluation.evaluate import evaluate
 from cascade_lab.evaluation.methods import from_network
-from cascade_lab.evaluation.protocol import PhotoSet, Protocol
+from cascade_lab.evaluation.protocol import Protocol
 from cascade_lab.training import stages
 from cascade_lab.training.profiles import Profile
 
@@ -163,16 +163,17 @@ class Plan:
 
     Attributes:
         photos: the training photos.
-        mode: how test photos become images, as in `Protocol`.
-        names: the variants, as in `compare`.
+        test: the test photos, ``name`` that of the data set in tables, ``mode`` how they become images.
+        variants: as in `compare`.
     """
 
     profile: Profile
     photos: data.Photos
-    test: PhotoSet
+    test: data.Photos
+    name: str
     mode: str = "crop"
     seeds: Sequence[int] = (0, 1, 2)
-    names: Sequence[str] = ()
+    variants: Sequence[str] = ()
 
 
 def ablate(plan: Plan, runs: Path, out: Path, force: bool = False, until: float = math.inf) -> None:
@@ -186,24 +187,22 @@ def ablate(plan: Plan, runs: Path, out: Path, force: bool = False, until: float 
         Paused: as `compare` does.
     """
     records.check_output(out, "ablations")
-    profile, begin = plan.profile, time.monotonic()
-    protocol, changes = Protocol(profile.size, profile.hole, plan.mode), changes_of(profile, plan.names)
-    setting = {"data_set": plan.test.name, "mode": plan.mode, "size": profile.size, "hole": profile.hole}
-    images = plan.test.images(protocol)
-    planned = pd.DataFrame([{**setting, "image": image} for image in images])
-    for column, values in {"level": LEVELS, "seed": plan.seeds, "variant": changes}.items():
-        planned = planned.merge(pd.DataFrame({column: list(values)}), how="cross")
+    profile, begin, changes = plan.profile, time.monotonic(), changes_of(plan.profile, plan.variants)
+    Protocol(profile.size, profile.hole, plan.mode)
+    setting = {"data_set": plan.name, "mode": plan.mode, "size": profile.size, "hole": profile.hole}
+    images = data.crop_names(plan.test, profile.size, plan.mode)
+    planned = records.planned(setting, level=LEVELS, seed=plan.seeds, variant=changes, image=images)
     records.merged(out, "ablations", planned, force)
-    for part in plan.test.photos:
-        refuse_overlap(plan.photos, part)
-    crops, report = plan.test.crops(protocol), partial(print, flush=True)
-    rows, trainings = compare(profile, plan.photos, crops, runs, plan.seeds, plan.names, report, until)
-    rows = rows.assign(**setting, image=rows["image"].map(dict(enumerate(images))))
+    refuse_overlap(plan.photos, plan.test)
+    crops = data.test_crops(plan.test, profile.size, plan.mode)
+    report = partial(print, flush=True)
+    rows, trainings = compare(profile, plan.photos, crops, runs, plan.seeds, plan.variants, report, until)
+    rows = rows.assign(**setting, image=[images[number] for number in rows["image"]])
     record = {
         "kind": "ablation",
-        "data_set": plan.test.name,
+        "data_set": plan.name,
         "mode": plan.mode,
-        "photos": plan.test.record(),
+        "photos": [data.photos_record(plan.test)],
         "seeds": list(plan.seeds),
         "profile": dataclasses.asdict(profile),
         "variants": changes,

@@ -33,12 +33,11 @@ from cascade_lab.evaluation.methods import (
     tuned_chain,
     without_training,
 )
-from cascade_lab.evaluation.protocol import PhotoSet, Protocol, degraded_images
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints
 
 CHAINS = {"classical chain": False, "blind chain": True}  # blind or not
 ON_PHOTOS = ("k-nn", *CHAINS)  # methods that need training photos
-PATCHES = "neural patch synthesis"
 
 
 def evaluate(
@@ -65,15 +64,10 @@ def evaluate(
         outputs = restore_all(method, degraded, progress=progress)
         seconds = (time.monotonic() - begin) / len(crops)
         measured = metrics.measure(outputs, crops, degraded.masks)
-        table = pd.DataFrame({key: values.cpu().numpy() for key, values in measured.items()})
-        table.insert(0, "image", range(len(crops)) if images is None else images)
-        tables.append(_protocol_columns(protocol).merge(table.assign(method=name, seconds=seconds), how="cross"))
-    order = [*dataclasses.asdict(protocol), "method", "image", "seconds", *measured]
-    return pd.concat(tables, ignore_index=True)[order]
-
-
-def _protocol_columns(protocol: Protocol) -> pd.DataFrame:
-    return pd.DataFrame([dataclasses.asdict(protocol)])
+        place = {"method": name, "image": range(len(crops)) if images is None else images, "seconds": seconds}
+        values = {metric: value.cpu().numpy() for metric, value in measured.items()}
+        tables.append(pd.DataFrame({**dataclasses.asdict(protocol), **place, **values}))
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ def _fitting(protocol: Protocol) -> list[Path]:
 
 
 def on_training_photos(
-    names: Sequence[str], asked: Asked, protocol: Protocol, test: PhotoSet
+    names: Sequence[str], asked: Asked, protocol: Protocol, test: data.Photos
 ) -> tuple[dict[str, Method], dict[str, Any]]:
     """Those of `ON_PHOTOS` that are named, and what the record tells of them.
 
@@ -140,53 +134,53 @@ def on_training_photos(
         ValueError: a test photo is among the training photos.
     """
     photos = data.open_photos(asked.train, "train")
-    for part in test.photos:
-        refuse_overlap(photos, part)
+    refuse_overlap(photos, test)
     batches = data.training_batches(photos, protocol.size, 1, protocol.seed, 0, asked.crops)
     crops = torch.cat([crop.mul(255).byte() for crop in batches])
-    methods, about = {}, {"train": {**data.photos_record(photos), "crops": len(crops)}}
+    methods, about = {}, {"train": {**data.photos_record(photos), "crops": len(crops)}, "chains": {}}
     if "k-nn" in names:
         methods["k-nn"] = k_nearest(crops)
     for name in [name for name in CHAINS if name in names]:
-        methods[name], steps = tuned_chain(crops[:TUNING_CROPS].float() / 255, protocol, CHAINS[name])
-        about.setdefault("chains", {})[name] = steps
+        tuning = crops[:TUNING_CROPS].float() / 255
+        methods[name], about["chains"][name] = tuned_chain(tuning, protocol, CHAINS[name])
     return methods, about
 
 
-def evaluate_photos(asked: Asked, test: PhotoSet, protocol: Protocol, out: Path, force: bool = False) -> None:
+def evaluate_photos(
+    asked: Asked, test: data.Photos, name: str, protocol: Protocol, out: Path, force: bool = False
+) -> None:
     """Measure methods on test photos and record that in a folder: its table ``evaluations``.
+
+    Args:
+        name: of the data set in tables.
 
     Raises:
         ValueError: what cannot work, told before the first image is restored.
     """
+    setting = {"data_set": name, **dataclasses.asdict(protocol)}
     records.check_output(out, "evaluations")
-    images = test.images(protocol)
+    images = data.crop_names(test, protocol.size, protocol.mode)
     methods, weights = resolve(asked, protocol)
-    setting = _protocol_columns(protocol).assign(data_set=test.name)
-    planned = setting.merge(pd.DataFrame({"method": list(methods)}), how="cross")
-    records.merged(out, "evaluations", planned.merge(pd.DataFrame({"image": images}), how="cross"), force)
-    about: dict[str, Any] = {"weights": [records.weights_record(path) for path in weights]}
-    if PATCHES in methods:
-        about["vgg"] = asked.vgg
+    records.merged(out, "evaluations", records.planned(setting, method=methods, image=images), force)
+    about: dict[str, Any] = {"weights": [records.weights_record(path) for path in weights], "vgg": asked.vgg}
     if late := [name for name, method in methods.items() if method is None]:
         made, more = on_training_photos(late, asked, protocol, test)
         methods, about = methods | made, about | more
-    crops, tables = test.crops(protocol), []
+    crops, tables = data.test_crops(test, protocol.size, protocol.mode), []
     for name, method in methods.items():
         with tqdm(total=len(crops), desc=name, disable=None, leave=False) as bar:
             table = evaluate({name: method}, crops, protocol, images, lambda done, bar=bar: bar.update(done - bar.n))
         hole, whole, seconds = table[["psnr_hole", "ssim_whole", "seconds"]].mean(skipna=False)
         print(f"{name}: hole {hole:.2f} dB, whole SSIM {whole:.3f}, {1000 * seconds:.0f} ms an image", flush=True)
         tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    table.insert(0, "data_set", test.name)
     record = {
         "kind": "evaluation",
-        "data_set": test.name,
+        "data_set": setting["data_set"],
         "protocol": dataclasses.asdict(protocol),
-        "photos": test.record(),
+        "photos": [data.photos_record(test)],
         "methods": list(methods),
         **about,
         **records.circumstances(asked.device),
     }
-    records.write(out, "evaluations", table, record, force)
+    table = pd.concat(tables, ignore_index=True).assign(**setting)
+    records.write(out, "evaluations", table[[*setting, *(c for c in table if c not in setting)]], record, force)

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from cascade_core.degradations import HOLE_COLOR, LEVELS, Degraded, center_hole, degrade
 from cascade_lab import data, devices
+from cascade_lab.data import Photos
 
 MODES = ("crop", "resize", "grid")
 
@@ -43,47 +41,13 @@ class Protocol:
             raise ValueError(f"the hole must be between 0 and the size ({self.size}), got {self.hole}")
 
 
-@dataclass(frozen=True)
-class PhotoSet:
-    """Photos to test on.
-
-    Attributes:
-        name: of the data set in tables.
-        photos: one set for each folder; they are taken together.
-    """
-
-    name: str
-    photos: tuple[data.Photos, ...]
-
-    def crops(self, protocol: Protocol) -> Tensor:
-        """The true test images, ``(N, 3, size, size)`` in [0, 1]."""
-        return torch.cat([data.test_crops(part, protocol.size, protocol.mode) for part in self.photos])
-
-    def images(self, protocol: Protocol) -> list[str]:
-        """The name of each test image; of several folders, the folder's name too.
-
-        Raises:
-            ValueError: two images have the same name.
-        """
-        names = [
-            f"{part.source}/{name}" if len(self.photos) > 1 else name
-            for part in self.photos
-            for name in data.crop_names(part, protocol.size, protocol.mode)
-        ]
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
-            raise ValueError(f"the photos hold {twice} twice: give each folder once")
-        return names
-
-    def record(self) -> list[dict[str, Any]]:
-        """Which photos they are, for the record of a run."""
-        return [data.photos_record(part) for part in self.photos]
-
-
-def open_photo_set(folders: Sequence[str] = (), name: str | None = None) -> PhotoSet:
-    """The test photos of some folders, named after the first of them; of no folder, those of scikit-image."""
-    photos = tuple(data.open_photos(folder, "test") for folder in folders or [None])
-    return PhotoSet(name or Path(folders[0] if folders else "scikit-image").name, photos)
+def open_test_photos(folders: Sequence[str] = ()) -> Photos:
+    """The test photos of some folders as one set, their names led by the folder's; of no folder, scikit-image's."""
+    parts = [data.open_photos(folder, "test") for folder in folders or [None]]
+    if len(parts) == 1:
+        return parts[0]
+    paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths().items()}
+    return Photos(" and ".join(part.source for part in parts), paths)
 
 
 def degraded_images(crops: Tensor, protocol: Protocol) -> Degraded:

@@ -12,7 +12,8 @@ import importlib.metadata
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def read_runs(folder: str | Path) -> dict[str, dict[str, Any]]:
         return {"runs": dict(content["runs"]), "trainings": dict(content["trainings"])}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no records of runs ({error}): record them anew") from error
+
+
+def planned(setting: Mapping[str, Any], **columns: Iterable[Any]) -> pd.DataFrame:
+    """The rows that a run is going to have, one for each combination of the columns' values, for `merged`."""
+    return pd.DataFrame([{**setting, **dict(zip(columns, row, strict=True))} for row in product(*columns.values())])
 
 
 def merged(folder: str | Path, name: str, new: pd.DataFrame, force: bool = False) -> pd.DataFrame:
@@ -135,20 +141,17 @@ def write(folder: str | Path, name: str, new: pd.DataFrame, record: Mapping[str,
     referred = {key, *read_table(folder, name)["run"]} if (folder / f"{name}.parquet").is_file() else {key}
     runs = {k: r for k, r in known["runs"].items() if not k.startswith(f"{name}-") or k in referred} | {key: record}
     text = json.dumps({"runs": runs, "trainings": known["trainings"]}, indent=1) + "\n"
-    checkpoints.write_atomically(folder / RUNS, lambda file: file.write_text(text))
-    checkpoints.write_atomically(folder / f"{name}.parquet", lambda file: _write_parquet(file, table))
-
-
-def _write_parquet(file: Path, table: pd.DataFrame) -> None:
+    checkpoints.write_atomically(folder / RUNS, lambda file: file.write_text(text) and None)
     measured = list(table.select_dtypes("float").columns) if "image" in table else []
-    table.round(dict.fromkeys(measured, DECIMALS)).astype(dict.fromkeys(measured, "float32")).to_parquet(
-        file,
-        index=False,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[column for column in table if column not in measured],
-        use_byte_stream_split=measured,
-    )
+    table = table.round(dict.fromkeys(measured, DECIMALS)).astype(dict.fromkeys(measured, "float32"))
+    others = [column for column in table if column not in measured]
+    small = {
+        "compression": "zstd",
+        "compression_level": 19,
+        "use_dictionary": others,
+        "use_byte_stream_split": measured,
+    }
+    checkpoints.write_atomically(folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False, **small))
 
 
 def _without_trainings(node: Any, trainings: dict[str, Any]) -> Any:

@@ -416,7 +416,6 @@ class TestCommand:
             (["--hole", "64"], "got 64"),
             (["--crops", "0"], "--crops"),
             (["--photos", "nowhere"], "nowhere"),
-            (["--photos", "PHOTOS"], "twice"),
             (["--photos", ""], "--photos is empty"),
             (["--train", " ", "--methods", "k-nn"], "--train is empty"),
             (["--mode", "shrink"], "unknown mode 'shrink'; the modes are crop, resize, grid"),
