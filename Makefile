@@ -36,7 +36,7 @@ help:
 	@echo "make pages-test  the built pages in a real browser: needs Chromium and a built book"
 	@echo "make links   ask every address outside that the built book names"
 	@echo "make lint    ruff, the types (mypy), and which package may import which (import-linter)"
-	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
+	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.parquet"
 	@echo "             ONLY=\"training restoring\" runs some"
 	@echo "make lock    write requirements.lock anew from the newest versions"
 	@echo "make clean   remove all that these made: pages, TRAINED NETWORKS in _build/runs, the environment"

@@ -1,10 +1,10 @@
 """The card of the published weights, made from their records: `python -m benchmarks.card` writes results/WEIGHTS.md."""
 
-from cascade_core import metrics
 from cascade_lab import published
-from cascade_lab.evaluation import evaluate
+from cascade_lab.evaluation import records, tables
 from cascade_lab.training import checkpoints
 
+METRICS = ("psnr_hole", "ssim_whole_composited")
 NOT_FOR = """## What they are not for
 
 - Faces, text, medical or forensic pictures: what stands in a hole afterwards is invented, however likely it looks.
@@ -43,17 +43,22 @@ def section(name: str) -> list[str]:
         "",
         *(trained(stage) for stage in published.trainings(name).values()),
         "",
-        "| photos | PSNR hole | SSIM whole, pasted | the Laplace fill's |",
+        "| photos | PSNR hole | SSIM whole, composited | the Laplace fill's |",
         "| --- | --- | --- | --- |",
+        *measured(name),
     ]
-    for data_set, modes in evaluate.recorded(published.folder(), evaluate.Protocol()).items():
-        for mode, values in modes.items():
-            if {name, "laplace"} <= set(values):
-                psnr, ssim = (metrics.mean_interval(values[name][m]) for m in ("psnr_hole", "ssim_whole_composited"))
-                smooth = [values["laplace"][m].mean() for m in ("psnr_hole", "ssim_whole_composited")]
-                cells = f"{psnr:.2f} | {ssim:.3f} | {smooth[0]:.2f}, {smooth[1]:.3f}"
-                lines.append(f"| {data_set}, {mode} | {cells} |")
     return [*lines, ""]
+
+
+def measured(name: str) -> list[str]:
+    """Lines on what some weights fill a hole alone with, on each set of photos, beside the Laplace fill."""
+    rows, lines = records.read_table(published.folder(), "evaluations"), []
+    for (data_set, mode), part in rows[rows["level"] == "none"].groupby(["data_set", "mode"]):
+        measures = tables.by_method(part)
+        found = tables.table({method: measures[method] for method in (name, "laplace")}, METRICS)
+        (psnr, ssim), smooth = found.loc[name], [cell.mean for cell in found.loc["laplace"]]
+        lines.append(f"| {data_set}, {mode} | {psnr:.2f} | {ssim:.3f} | {smooth[0]:.2f}, {smooth[1]:.3f} |")
+    return lines
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Short trainings behind the cpu profile: `python -m benchmarks.choices PHOTOS --stage 3 --out FILE`.
+"""Short trainings behind the cpu profile: `python -m benchmarks.choices PHOTOS --stage 3 --out FOLDER`.
 
 PHOTOS is a folder of training photos of which `cascade data folder PHOTOS --test 0.1` has put some aside; on
 those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many
@@ -6,16 +6,19 @@ pixels as the others, unless it is named after that: what is compared is what a 
 """
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from benchmarks.reference import SPOILED
+from benchmarks.reference import DEGRADED
 from cascade_core import degradations, metrics
-from cascade_lab import data, devices, provenance
-from cascade_lab.evaluation import evaluate
+from cascade_lab import data, devices
+from cascade_lab.data.overlap import refuse_overlap
+from cascade_lab.evaluation import records
+from cascade_lab.evaluation.evaluate import evaluate
+from cascade_lab.evaluation.methods import Method, from_network, restore_all, without_training
+from cascade_lab.evaluation.protocol import Protocol
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
 
@@ -55,39 +58,39 @@ def steps_of(stage: int, profile: Profile) -> int:
     return CROPS * plan.side(unchanged) ** 2 // (plan.setting(profile, "batch") * plan.side(profile) ** 2)
 
 
-def filled(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
-    """Stage 1: PSNR in the hole (dB) and SSIM with the context put back, of photos that are cut or shrunk."""
-    found = {}
-    for mode in ("crop", "shrink"):
-        protocol = evaluate.Protocol(profile.size, profile.hole, mode)
+def filled(method: Method, photos: data.Photos, profile: Profile) -> list[dict]:
+    """Stage 1: PSNR in the hole (dB) and SSIM with the context put back, of photos that are cut or resized."""
+    found = []
+    for mode in ("crop", "resize"):
         crops = data.test_crops(photos, profile.size, mode)
-        values = evaluate.evaluate({"": method}, crops, protocol)[""]["values"]
+        values = evaluate({"": method}, crops, Protocol(profile.size, profile.hole, mode))
         for metric in ("psnr_hole", "ssim_whole_composited"):
-            found[f"{metric}, {mode}"] = round(values[metric].mean().item(), 4)
+            found.append({"mode": mode, "level": "none", "metric": metric, "value": round(values[metric].mean(), 4)})
     return found
 
 
-def refined(method: evaluate.Method, photos: data.Photos, profile: Profile) -> dict[str, float]:
+def restored(method: Method, photos: data.Photos, profile: Profile) -> list[dict]:
     """Stage 3: PSNR (dB) of cut photos without a hole, for each level of blur and noise."""
-    crops, found = data.test_crops(photos, profile.size, "crop"), {}
-    for level in SPOILED:
-        spoiled = degradations.degrade(crops, None, {level: 1.0}, devices.random_for("cpu", 0))
-        found[f"psnr, {level}"] = round(metrics.psnr(evaluate.restored(method, spoiled), crops).mean().item(), 4)
+    crops, found = data.test_crops(photos, profile.size, "crop"), []
+    for level in DEGRADED:
+        degraded = degradations.degrade(crops, None, {level: 1.0}, devices.random_for("cpu", 0))
+        value = metrics.psnr(restore_all(method, degraded), crops).mean().item()
+        found.append({"mode": "crop", "level": level, "metric": "psnr", "value": round(value, 4)})
     return found
 
 
-SCORES = {1: filled, 3: refined}
+SCORES = {1: filled, 3: restored}
 UNTRAINED = {1: "laplace", 3: "input"}
 
 
-def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> dict:
-    """Train a stage with some settings changed, and measure it on the held-out photos."""
+def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> list[dict]:
+    """Train a stage with some settings changed, and measure it on the held-out photos: a row for each measure."""
     profile, steps = profiles.read("cpu", changes), f"stage{stage}_steps"
     if steps not in changes:
         profile = profile.changed(**{steps: steps_of(stage, profile)})
     run = stages.train(stage, profile, photos, out)
-    found = SCORES[stage](evaluate.network(*run.networks.values()), held_out, profile)
-    return {"changes": changes, "steps": getattr(profile, steps), "seconds": run.record["seconds"], **found}
+    found = SCORES[stage](from_network(*run.networks.values()), held_out, profile)
+    return [{"steps": getattr(profile, steps), "seconds": run.record["seconds"], **row} for row in found]
 
 
 def main() -> None:
@@ -95,31 +98,34 @@ def main() -> None:
     parser.add_argument("photos", help="a folder of photos with a manifest.json")
     parser.add_argument("--stage", type=int, choices=OPTIONS, default=1, help="what is trained (default: 1)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept (default: runs)")
-    parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the table")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
     args = parser.parse_args()
     try:
-        evaluate.writable(args.out, args.force)
+        records.check_output(args.out, "choices")
+        if (args.out / "choices.parquet").is_file() and not args.force:
+            known = records.read_table(args.out, "choices")
+            if args.stage in set(known["stage"]):
+                raise ValueError(f"{args.out} holds the choices of stage {args.stage} already: --force replaces them")
         photos, held_out = (data.open_photos(args.photos, split) for split in ("train", "test"))
-        if set(photos.names) & set(held_out.names):
-            raise ValueError(f"no photo of {args.photos} is put aside: cascade data folder {args.photos}")
+        refuse_overlap(photos, held_out)  # python -m data_scripts.folder puts photos aside
         untrained = UNTRAINED[args.stage]
-        found = SCORES[args.stage](evaluate.available()[0][untrained], held_out, profiles.read("cpu", {}))
-        print(untrained, found, flush=True)
-        rows = {untrained: found}
+        found = SCORES[args.stage](without_training()[0][untrained], held_out, profiles.read("cpu", {}))
+        rows = [{"option": untrained, **row} for row in found]
         for name, changes in OPTIONS[args.stage].items():
-            rows[name] = measure(args.stage, changes, photos, held_out, args.runs)
-            print(name, rows[name], flush=True)
-        content = {
+            found = measure(args.stage, changes, photos, held_out, args.runs)
+            print(name, *(f"{row['metric']} {row['mode']} {row['level']}: {row['value']}" for row in found), flush=True)
+            rows += [{"option": name, **row} for row in found]
+        record = {
             "kind": "choices",
             "stage": args.stage,
-            "photos": data.photos_record(photos),
+            "photos": [data.photos_record(photos)],
             "held_out": data.photos_record(held_out),
-            "options": rows,
-            **provenance.circumstances(torch.device("cpu"), devices.best_precision("auto", torch.device("cpu"))),
-            "command": shlex.join(["python", "-m", "benchmarks.choices", *sys.argv[1:]]),
+            "options": OPTIONS[args.stage],
+            **records.circumstances(torch.device("cpu"), devices.best_precision("auto", torch.device("cpu"))),
         }
-        evaluate.write(args.out, content)
+        table = pd.DataFrame(rows).assign(stage=args.stage).astype({"steps": "Int64"})
+        records.write(args.out, "choices", table, record, args.force)
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -6,7 +6,7 @@ FOLDER holds the photos and gets everything that is made of them, so it can trav
     FOLDER/bsd300              photos to test on; never trained or tuned on
     FOLDER/imagenet            the same
     FOLDER/runs                trained stages and what their resuming needs
-    FOLDER/results             the records, and the weights in half precision
+    FOLDER/results             the tables, and the weights in half precision
 
 What is there already is kept. With `--minutes` training stops before they are over (exit code 75) and the same command
 goes on, on this machine or, with FOLDER carried along, on another. No network is needed: `--vgg` names the VGG-16
@@ -15,90 +15,124 @@ weights, and every record says which were used.
 
 import argparse
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cascade_lab import cli, data, devices, published
-from cascade_lab.evaluation import ablation, evaluate
+from cascade_lab import data, devices, published
+from cascade_lab.cli import PAUSED
+from cascade_lab.evaluation import ablation, records
+from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
+from cascade_lab.evaluation.protocol import Protocol, open_test_photos
 from cascade_lab.training import checkpoints, profiles, stages
 
 SETS = {"bsd300": "BSD300", "imagenet": "ImageNet"}
-MODES = ("crop", "shrink")
-SPOILED = ("low", "medium", "high")  # the levels of blur and noise
+MODES = ("crop", "resize")
+RESULTS = Path("results")
+DEGRADED = ("low", "medium", "high")  # the levels of blur and noise
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
 NETWORKS = ("separate", "inpainted", "cascade", "inpainted+", "cascade+")
 TRAINED = ("generator, MSE", "generator", *NETWORKS, "context encoder")
 PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "classical chain", "blind chain", *NETWORKS)
-# Two cores would take hours for an arm that trains both networks from scratch at 128 px: the cpu profile's arms are
-# compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
-CPU_ARMS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "deblur_denoise_width=24", "stage2_batch=16"]
-CPU_ARMS += ["stage3_steps=2000", "stage4_steps=800"]
+# Two cores would take hours for a variant that trains both networks from scratch at 128 px: the cpu profile's variants
+# are compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
+CPU_VARIANTS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "deblur_denoise_width=24", "stage2_batch=16"]
+CPU_VARIANTS += ["stage3_steps=2000", "stage4_steps=800"]
 
-Task = tuple[Path | None, Callable[[list[str]], None], list[str]]
-"""The file that is made (None: the command knows what is there), the command's ``main``, its arguments."""
-
-
-def with_settings(changes: list[str]) -> list[str]:
-    return [part for change in changes for part in ("--set", change)]
+Task = tuple[str, Callable[[float], None]]
+"""What is made, and what makes it: a function of the time of `time.monotonic` at which to stop at the latest."""
 
 
-def train(arguments: list[str]) -> None:
-    """``cascade train``, which ends with an exit status, as a function that returns when all went well."""
-    try:
-        cli.main(["train", *arguments])
-    except SystemExit as end:
-        if end.code:
-            raise
+def training(name: str, changes: Sequence[str]) -> profiles.Profile:
+    return profiles.read(name, dict(profiles.parse_setting(text) for text in changes))
 
 
-def tasks(name: str, vgg: str, seeds: list[str]) -> Iterator[Task]:
-    """All tasks in their order; paths are relative to the folder."""
-    base, results = [f"perceptual_weights={vgg}"], Path("results")
-    plus = [f"{key}={value}" for key, value in ablation.gains(profiles.read(name))["cascade+"].items()]
-    photos = data.open_photos("train")
+def networks(name: str, base: list[str]) -> Iterator[Task]:
+    """The trained networks, and the published weights in half precision."""
+    photos, base_and_plus = data.open_photos("train"), with_gains(name, base)
+    for kind, changes in {"cascade": base, "cascade+": base_and_plus}.items():
+        profile = training(name, changes)
+        for stage in (4, "context_encoder") if kind == "cascade" else (4,):
 
-    def trained(stage: int | str, changes: list[str] = base) -> str:
-        profile = profiles.read(name, dict(profiles.parse_setting(text) for text in changes))
-        job = stages.Job(profile, photos, Path("runs"), 0, devices.fabric_for(profile.precision))
-        return str(stages.folder_of(stage, job) / checkpoints.WEIGHTS)
+            def train(until: float, stage: int | str = stage, profile: profiles.Profile = profile) -> None:
+                stages.train(stage, profile, photos, "runs", until=until)
 
-    common = ["--profile", name, "--data", "train"]
-    training = ["--profile", name, "--photos", "train"]
-    yield None, train, ["4", *training, *with_settings(base)]
-    yield None, train, ["context_encoder", *training, *with_settings(base)]
-    yield None, train, ["4", *training, *with_settings(base + plus)]
-    for kind, changes in {"cascade": base, "cascade+": base + plus}.items():
-        out = results / published.NAMES[kind]
-        yield out, published.main, [trained(4, changes), "--out", str(out)]
+            yield f"stage {stage} of {kind}", train
+        out = RESULTS / published.NAMES[kind]
+        if not out.exists():
+            trained = weights_of(4, profile, photos)
+            yield str(out), lambda until, trained=trained, out=out: published.publish(trained, out)
 
-    own = [str(results / file) for file in published.NAMES.values()]
-    every = ["--weights", *own, *(trained(stage) for stage in (1, 2, 3, "context_encoder"))]
-    grid = results / "evaluation-scikit-image-grid.json"  # of photos that everybody has: a test measures them again
-    methods = ["laplace", "inpainted", "cascade", "inpainted+", "cascade+"]
-    yield grid, evaluate.main, ["--mode", "grid", "--weights", *own, "--methods", *methods, "--out", str(grid)]
+
+def with_gains(name: str, base: list[str]) -> list[str]:
+    plus = ablation.extensions(profiles.read(name))["cascade+"]
+    return [*base, *(f"{key}={value}" for key, value in plus.items())]
+
+
+def weights_of(stage: int | str, profile: profiles.Profile, photos: data.Photos) -> Path:
+    job = stages.Job(profile, photos, Path("runs"), 0, devices.fabric_for(profile.precision))
+    return stages.folder_of(stage, job) / checkpoints.WEIGHTS
+
+
+def evaluations(name: str, vgg: str, base: list[str]) -> Iterator[Task]:
+    """The rows of ``evaluations.parquet``; what stands there already is passed over."""
+    own = [RESULTS / file for file in published.NAMES.values()]
+    profile, photos = training(name, base), data.open_photos("train")
+    every = [*own, *(weights_of(stage, profile, photos) for stage in (1, 2, 3, "context_encoder"))]
+    # Photos that everybody has: a test measures them again.
+    grid = Asked(("laplace", "inpainted", "cascade", "inpainted+", "cascade+"), own)
+    yield from evaluation(grid, (), None, Protocol(mode="grid"))
     for folder, label in SETS.items():
         for mode in MODES:
-            test = ["--images", folder, "--name", label, "--mode", mode, "--train", "train"]
-            runs = {
-                "": [*test, "--weights", "--methods", *CLASSICAL],
-                "-trained": [*test, *every, "--methods", *TRAINED],
-                **{f"-{level}": [*test, *every, "--level", level, "--methods", *CHAINS] for level in SPOILED},
-                "-patches": [*test, "--weights", trained("context_encoder"), "--vgg", vgg, "--methods", PATCHES],
-            }
-            for kind, arguments in runs.items():
-                out = results / f"evaluation-{folder}-{mode}{kind}.json"
-                yield out, evaluate.main, [*arguments, "--out", str(out)]
+            yield from evaluation(Asked(CLASSICAL, train="train"), (folder,), label, Protocol(mode=mode))
+            yield from evaluation(Asked((PATCHES,), every[-1:], vgg), (folder,), label, Protocol(mode=mode))
+            yield from evaluation(Asked(TRAINED, every), (folder,), label, Protocol(mode=mode))
+            for level in DEGRADED:
+                asked = Asked(CHAINS, every, train="train")
+                yield from evaluation(asked, (folder,), label, Protocol(mode=mode, level=level))
 
-    arms = ["intact", "no pre-training", "only GAN", *ablation.gains(profiles.read(name))]
-    smaller = [*with_settings(CPU_ARMS), "--share", "0.1"] if name == "cpu" else []
+
+def evaluation(asked: Asked, folders: Sequence[str], label: str | None, protocol: Protocol) -> Iterator[Task]:
+    """One task, or none if its rows are there."""
+    place = {"data_set": label or "scikit-image", "mode": protocol.mode, "level": protocol.level}
+    if not recorded("evaluations", "method", asked.names, place):
+        yield (
+            ", ".join([*place.values(), *asked.names]),
+            lambda until: evaluate_photos(asked, open_test_photos(folders), place["data_set"], protocol, RESULTS),
+        )
+
+
+def recorded(table: str, column: str, names: Sequence[str], place: dict[str, str]) -> bool:
+    """Whether a table has rows of all these names at a place."""
+    if not (RESULTS / f"{table}.parquet").is_file():
+        return False
+    rows = records.read_table(RESULTS, table)
+    return set(names) <= set(rows.loc[(rows[list(place)] == list(place.values())).all(axis=1), column])
+
+
+def ablations(name: str, base: list[str], seeds: list[int]) -> Iterator[Task]:
+    """The rows of ``ablations.parquet``; what stands there already is passed over."""
+    profile = training(name, [*base, *(CPU_VARIANTS if name == "cpu" else [])])
+    profile = ablation.shortened(profile, 0.1) if name == "cpu" else profile
+    names = [ablation.FULL, "no pre-training", "only GAN", *ablation.extensions(profile)]
     for folder, label in SETS.items():
         for mode in MODES:
-            out = results / f"ablation-{folder}-{mode}.json"
-            test = ["--test", folder, "--name", label, "--mode", mode, "--seeds", *seeds, "--arms", *arms]
-            yield out, ablation.main, [*common, *with_settings(base), *smaller, *test, "--out", str(out)]
+            if not recorded("ablations", "variant", names, {"data_set": label, "mode": mode}):
+                photos, test = data.open_photos("train"), open_test_photos((folder,))
+                plan = ablation.Plan(profile, photos, test, label, mode, seeds, names)
+                yield (
+                    f"variants on {label}, {mode}",
+                    lambda until, plan=plan: ablation.ablate(plan, Path("runs"), RESULTS, until=until),
+                )
+
+
+def tasks(name: str, vgg: str, seeds: list[int]) -> Iterator[Task]:
+    """All that is still to be done, in its order; paths are relative to the folder."""
+    base = [f"perceptual_weights={vgg}"]
+    yield from networks(name, base)
+    yield from evaluations(name, vgg, base)
+    yield from ablations(name, base, seeds)
 
 
 def main() -> None:
@@ -106,7 +140,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with the photos in train, bsd300 and imagenet")
     parser.add_argument("--profile", default="gpu", choices=("cpu", "gpu", "paper"), help="default: gpu")
     parser.add_argument("--vgg", default="imagenet", help="imagenet, random or a VGG-16 state dict (default: imagenet)")
-    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="of the arms of Table 2 (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the variants of Table 2 (default: 0 1 2)"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, saved, after so long (exit code 75)")
     args = parser.parse_args()
     until = time.monotonic() + 60 * args.minutes
@@ -114,16 +150,16 @@ def main() -> None:
         if not (args.folder / name).is_dir():
             parser.exit(1, f"error: there is no folder {args.folder / name}: put or link the photos there\n")
     os.chdir(args.folder)  # so that the records hold no path of one machine
-    for out, command, arguments in tasks(args.profile, args.vgg, args.seeds):
-        if out is not None and out.exists():
-            continue
-        left = (until - time.monotonic()) / 60
-        if left <= 0:
-            parser.exit(cli.PAUSED, "paused between two tasks; the same command goes on\n")
-        pausing = ["--minutes", str(left)] if command is not published.main and command is not evaluate.main else []
-        print(f"{command.__module__} {' '.join(arguments)}", flush=True)
-        command([*arguments, *(pausing if args.minutes < float("inf") else [])])
-        sys.stdout.flush()
+    try:
+        for made, make in tasks(args.profile, args.vgg, args.seeds):
+            if time.monotonic() >= until:
+                parser.exit(PAUSED, "paused between two tasks; the same command goes on\n")
+            print(made, flush=True)
+            make(until)
+    except stages.Paused as pause:
+        parser.exit(PAUSED, f"{pause}\n")
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -40,13 +40,92 @@ class DeviceName(StrEnum):
     mps = "mps"
 
 
+def name_of(folders: list[str]) -> str:
+    """The data set's name where none is given: that of the first folder."""
+    return Path(folders[0]).name if folders else "scikit-image"
+
+
 Device = Annotated[DeviceName, typer.Option(help="where to compute; auto takes a GPU if there is one")]
-Photos = Annotated[str | None, typer.Option(metavar="FOLDER", help="photos (default: those that scikit-image carries)")]
+Photos = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="photos (default: those that scikit-image carries)"),
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke, cpu, gpu or paper")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting of the profile")]
 Seed = Annotated[int, typer.Option(min=0)]
 Minutes = Annotated[float, typer.Option(help="stop, saved, after so long (exit status 75); the same command goes on")]
 Force = Annotated[bool, typer.Option("--force", help="replace files that are there")]
+TestPhotos = Annotated[
+    list[str],
+    typer.Option(metavar="FOLDER", help="test photos; given again, taken together (scikit-image's)"),
+]
+TrainPhotos = Annotated[str | None, typer.Option(metavar="FOLDER", help="training photos")]
+SetName = Annotated[str | None, typer.Option(help="of the test set in tables, BSD300, say (default: the folder's)")]
+Mode = Annotated[str, typer.Option(help="how a photo becomes a test image: crop, resize or grid")]
+Results = Annotated[Path, typer.Option(metavar="FOLDER", help="gets the table of the results, or more rows of it")]
+
+
+@app.command()
+def evaluate(
+    out: Results,
+    photos: TestPhotos = [],  # noqa: B006 (typer copies it)
+    weights: Annotated[list[Path], typer.Option(help="trained; repeat for more (default: the package's)")] = [],  # noqa: B006
+    methods: Annotated[list[str], typer.Option(metavar="NAME", help="repeat for more (default: all)")] = [],  # noqa: B006
+    train: TrainPhotos = None,
+    crops: Annotated[int, typer.Option(help="training crops for k-nn and the chains")] = 12_000,
+    vgg: Annotated[str | None, typer.Option(help="imagenet, random or a file, for neural patch synthesis")] = None,
+    name: SetName = None,
+    size: Annotated[int, typer.Option(help="of the test images, px")] = 128,
+    hole: Annotated[int, typer.Option(help="of the hole, px")] = 56,
+    mode: Mode = "crop",
+    level: Annotated[str, typer.Option(help="of blur and noise: none, low, medium or high")] = "none",
+    seed: Seed = 0,
+    device: Device = DeviceName.auto,
+    force: Force = False,
+) -> None:
+    """Measure methods on photos."""
+    from cascade_lab import devices
+    from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
+    from cascade_lab.evaluation.protocol import Protocol, open_test_photos
+
+    asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device.value).device)
+    protocol = Protocol(size, hole, mode, level, seed)
+    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, out, force)
+    typer.echo(f"written: {out}")
+
+
+@app.command()
+def ablate(
+    out: Results,
+    profile: ProfileName = "smoke",
+    settings: Settings = [],  # noqa: B006
+    share: Annotated[float, typer.Option(help="of the profile's steps")] = 1.0,
+    photos: TrainPhotos = None,
+    test: TestPhotos = [],  # noqa: B006
+    mode: Mode = "crop",
+    name: SetName = None,
+    runs: Annotated[Path, typer.Option(help="where the networks are kept")] = Path("runs"),
+    seeds: Annotated[list[int], typer.Option(help="of the trainings; repeat for more")] = [0, 1, 2],  # noqa: B006
+    variants: Annotated[list[str], typer.Option(metavar="NAME", help="repeat for more (default: Table 2's)")] = [],  # noqa: B006
+    minutes: Minutes = math.inf,
+    force: Force = False,
+) -> None:
+    """Train and measure the variants of Table 2."""
+    from cascade_lab import data, training
+    from cascade_lab.evaluation import ablation
+    from cascade_lab.evaluation.protocol import open_test_photos
+
+    until = time.monotonic() + 60 * minutes
+    chosen = training.read(profile, dict(training.profiles.parse_setting(text) for text in settings))
+    chosen = ablation.shortened(chosen, share)
+    opened, tested = data.open_photos(photos, "train"), open_test_photos(test)
+    plan = ablation.Plan(chosen, opened, tested, name or name_of(test), mode, seeds, variants)
+    try:
+        ablation.ablate(plan, runs, out, force, until)
+    except training.Paused as pause:
+        typer.echo(pause, err=True)
+        raise typer.Exit(PAUSED) from pause
+    typer.echo(f"written: {out}")
 
 
 @app.command()
@@ -56,13 +135,13 @@ def train(
     photos: Photos = None,
     out: Annotated[Path, typer.Option(help="the folder of the trained networks")] = Path("runs"),
     seed: Seed = 0,
-    settings: Settings = [],  # noqa: B006 (typer gives each call its own)
+    settings: Settings = [],  # noqa: B006 (typer copies it)
     device: Device = DeviceName.auto,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
     minutes: Minutes = math.inf,
 ) -> None:
-    """Train stages of the cascade; what is finished is kept, what was cut goes on."""
+    """Train stages of the cascade, or go on with them."""
     from cascade_lab import data, training
     from cascade_lab.devices import fabric_for
 
@@ -108,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def refuse_empty(arguments: Sequence[str]) -> None:
     """An empty argument is a shell's variable that is not set, and would mean the default or the folder here."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if not argument or (argument.startswith("--") and argument.endswith("=")):
+        if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
             name = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
             print(f"error: {name} is empty: is a variable not set?", file=sys.stderr)
             sys.exit(2)
@@ -185,7 +264,7 @@ def publish(
     out: Annotated[Path, typer.Option(metavar="FILE", help="the file to write, named .safetensors")],
     force: Force = False,
 ) -> None:
-    """Write a finished run's weights in half precision."""
+    """Write a run's weights in half precision."""
     from cascade_lab import published
 
     published.publish(weights, out, force)

@@ -1,7 +1,6 @@
 """What the benchmarks measure and record, at tiny sizes. Nothing is asserted about speed: others share the cores."""
 
 import builtins
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,9 +10,10 @@ import torch
 from tiny import TINY
 
 from benchmarks import __main__ as bench
-from benchmarks import book, choices, degradations, metrics, restoring, rounds, training
-from cascade_lab import data
-from cascade_lab.evaluation import evaluate
+from benchmarks import book, card, choices, degradations, metrics, reference, restoring, rounds, training
+from cascade_lab import data, published
+from cascade_lab.evaluation import records
+from cascade_lab.evaluation.methods import without_training
 from cascade_lab.training import profiles
 
 KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
@@ -157,28 +157,57 @@ class TestChoices:
     def test_a_choice_of_stage_3(self, tmp_path, monkeypatch):
         monkeypatch.setattr(choices, "CROPS", 16)
         photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
-        untouched = choices.refined(evaluate.available()[0]["input"], held_out, profiles.read("cpu", {}))
+        untouched = choices.restored(without_training()[0]["input"], held_out, profiles.read("cpu", {}))
         found = choices.measure(3, {"deblur_denoise_width": 2}, photos, held_out, tmp_path)
-        assert found["steps"] == 1
-        assert found.keys() == {"changes", "steps", "seconds", *untouched}
-        assert untouched["psnr, low"] > untouched["psnr, medium"] > untouched["psnr, high"] > 10
+        for row, before in zip(found, untouched, strict=True):
+            assert row["steps"] == 1
+            assert row.keys() == {"steps", "seconds", *before}
+            assert [row[key] for key in ("level", "metric")] == [before[key] for key in ("level", "metric")]
+        assert [row["level"] for row in untouched] == ["low", "medium", "high"]
+        low, medium, high = (row["value"] for row in untouched)
+        assert low > medium > high > 10
 
 
 class TestRecord:
     def test_keeps_what_did_not_run_now(self, tmp_path, monkeypatch, capsys):
         rows = [{"task": "t", "way": "ours", "seconds": 1.0, "ours_is_times_as_fast": 1.0}]
         monkeypatch.setattr(bench, "BENCHMARKS", {"a": lambda device: rows, "b": lambda device: rows})
-        out = tmp_path / "benchmarks.json"
-        bench.main(["b", "--device", "cpu", "--out", str(out)])
-        first = json.loads(out.read_text())
-        assert list(first) == ["b"]
-        bench.main(["a", "--device", "cpu", "--out", str(out)])
-        both = json.loads(out.read_text())
-        assert list(both) == ["a", "b"]
-        assert both["b"] == first["b"]
-        assert both["a"]["rows"] == rows
-        assert both["a"].keys() == {"rows", "seconds", "date", "device", "devices", "precision", "versions", "commit"}
+        bench.main(["b", "--device", "cpu", "--out", str(tmp_path)])
+        first = records.read_table(tmp_path, "benchmarks")
+        assert list(first["benchmark"]) == ["b"]
+        bench.main(["a", "--device", "cpu", "--out", str(tmp_path)])
+        both = records.read_table(tmp_path, "benchmarks")
+        assert list(both["benchmark"]) == ["b", "a"]
+        assert both.iloc[0].equals(first.iloc[0])
+        assert both.loc[1, list(rows[0])].to_dict() == rows[0]
+        record = records.read_runs(tmp_path)["runs"][both.loc[1, "run"]]
+        known = {"device", "devices", "precision", "versions", "commit", "date", "command"}
+        assert record.keys() == {"kind", "benchmark", "seconds"} | known
+        bench.main(["a", "--device", "cpu", "--out", str(tmp_path)])
+        assert len(records.read_table(tmp_path, "benchmarks")) == 2
 
+
+class TestReference:
+    def test_what_stands_in_a_table_is_passed_over(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(reference, "RESULTS", published.folder())
+        crop = {"data_set": "BSD300", "mode": "crop"}
+        assert reference.recorded("evaluations", "method", reference.TRAINED, {**crop, "level": "none"})
+        assert reference.recorded("evaluations", "method", reference.CHAINS, {**crop, "level": "high"})
+        assert not reference.recorded("evaluations", "method", reference.TRAINED, {**crop, "level": "high"})
+        assert reference.recorded("ablations", "variant", ["full model", "cascade+"], crop)
+        monkeypatch.setattr(reference, "RESULTS", tmp_path)
+        assert not reference.recorded("evaluations", "method", reference.TRAINED, crop)
+
+
+class TestCard:
+    def test_is_made_of_the_records(self):
+        """The card in results/ is the one that the records make."""
+        text = (published.folder() / "WEIGHTS.md").read_text()
+        for name in published.NAMES:
+            assert "\n".join(card.section(name)) in text
+
+
+class TestCommand:
     def test_an_unknown_name_is_refused(self, capsys):
         with pytest.raises(SystemExit):
             bench.main(["bokk"])

@@ -9,7 +9,7 @@ from cascade_core.conventions import from_pixels, to_pixels
 from cascade_core.degradations import HOLE_COLOR, center_hole, degrade
 from cascade_lab import data, devices, published, restoration
 from cascade_lab.data.brush import brush_masks
-from cascade_lab.evaluation import evaluate
+from cascade_lab.evaluation.methods import from_weights
 from cascade_lab.show import figures, interactive
 from cascade_lab.training import checkpoints, stages
 
@@ -25,7 +25,7 @@ def columns(weights: Path) -> None:
     crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
     masks = center_hole(len(crops), size, size, hole)
     spoiled = degrade(crops, masks, {"low": 1.0}, devices.random_for("cpu", 3), HOLE_COLOR)
-    methods = evaluate.of_weights(weights)
+    methods = from_weights(weights)
     with torch.no_grad():
         columns = {
             "photo": crops,
@@ -39,7 +39,7 @@ def columns(weights: Path) -> None:
 def curtain(weights: Path) -> None:
     """A whole photo, scratched, blurred and noisy, and what `cascade_lab.restoration` makes of it."""
     random = devices.random_for("cpu", 7)
-    photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "shrink")
+    photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "resize")
     mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
     spoiled = degrade(photo, mask, {"low": 1.0}, random, HOLE_COLOR).images
     networks, settings = stages.load(weights), checkpoints.read_about(weights)["settings"]

@@ -107,7 +107,7 @@ def test_crops(photos: Sequence[Image.Image], size: int, mode: str) -> torch.Ten
     Args:
         photos: from `open_photos`, some of them, or any list of PIL images in RGB.
         size: side of the crops in pixels.
-        mode: "crop" is the central square at 1:1 (of a smaller photo, all of its short side, enlarged); "shrink"
+        mode: "crop" is the central square at 1:1 (of a smaller photo, all of its short side, enlarged); "resize"
             the largest central square, resized to `size`; "grid", for a few large photos, cuts that square into
             3 x 3 and resizes each part, or into fewer where parts would have to be enlarged.
 
@@ -120,7 +120,7 @@ def test_crops(photos: Sequence[Image.Image], size: int, mode: str) -> torch.Ten
     Example:
         >>> from cascade_lab.data import open_photos
         >>> photos = open_photos(None, "test")
-        >>> test_crops(photos, 64, "shrink").shape
+        >>> test_crops(photos, 64, "resize").shape
         torch.Size([2, 3, 64, 64])
         >>> crop_names(photos, 128, "grid")[8:]
         ['astronaut.png 3,3', 'chelsea.png 1,1', 'chelsea.png 1,2', 'chelsea.png 2,1', 'chelsea.png 2,2']
@@ -138,8 +138,8 @@ def crop_names(photos: Photos, size: int, mode: str) -> list[str]:
 
 def _places(width: int, height: int, size: int, mode: str) -> dict[str, tuple[int, int, int]]:
     """Part -> (left, top, side) of the squares that `test_crops` cuts from one photo."""
-    if mode not in ("crop", "shrink", "grid"):
-        raise ValueError(f"mode must be crop, shrink or grid, got {mode!r}")
+    if mode not in ("crop", "resize", "grid"):
+        raise ValueError(f"mode must be crop, resize or grid, got {mode!r}")
     short = min(width, height)
     parts = min(3, max(1, short // size)) if mode == "grid" else 1
     side = min(size, short) if mode == "crop" else short // parts

@@ -163,10 +163,18 @@ class Photos(Sequence[Image.Image]):
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over a line `sha256  name` a photo: the same photos have it, whatever folder they stand in."""
-        return hash_lines(
-            (self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest(), name)
+        return hash_lines(zip(self.file_digests(), self.names, strict=True))
+
+    def paths(self) -> dict[str, Path]:
+        """The file of each photo by its name."""
+        return dict(self._paths)
+
+    def file_digests(self) -> list[str]:
+        """SHA-256 of each photo's file."""
+        return [
+            self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in self._paths.items()
-        )
+        ]
 
 
 def _weight(photo: Image.Image) -> int:

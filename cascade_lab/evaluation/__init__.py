@@ -1,1 +1,1 @@
-"""Evaluation: methods, protocol, tables, and the ablation of Table 2."""
+"""Evaluation: methods, protocol, records, tables, and the ablation of Table 2."""

@@ -2,51 +2,51 @@
 
 From the shell::
 
-    python -m cascade_lab.evaluation.ablation --profile gpu --data PHOTOS --test TEST --out ablation.json --seeds 0 1 2
+    cascade ablate --profile gpu --photos PHOTOS --test TEST --out FOLDER --seeds 0 --seeds 1 --seeds 2
 
-Arms share what they have in common: the stages before the change are trained once for each seed, and a run that was
-cut is resumed, since `stages.train` does both.
+Variants share what they have in common: the stages before the change are trained once for each seed, and a run that
+was cut is resumed, since `stages.train` does both.
 """
 
-import argparse
-import json
 import math
-import shlex
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from cascade_core.metrics import Interval
 from cascade_core.models import Cascade
 from cascade_lab import data, devices
-from cascade_lab.cli import PAUSED
-from cascade_lab.evaluation import evaluate
-from cascade_lab.training import profiles, stages
+from cascade_lab.data.overlap import refuse_overlap
+from cascade_lab.evaluation import records, tables
+from cascade_lab.evaluation.evaluate import evaluate
+from cascade_lab.evaluation.methods import from_network
+from cascade_lab.evaluation.protocol import Protocol
+from cascade_lab.training import stages
 from cascade_lab.training.profiles import Profile
 
-INTACT = "intact"
+FULL = "full model"
 LEVELS = ("none", "medium")  # the hole alone, as in the paper's Table 2, and the hole with blur and noise
-
-RECORDED = ("psnr_hole", "psnr_context", "psnr_whole", "ssim_hole", "ssim_whole")  # what a result's file keeps
-
-Runs = dict[str, dict[str, Any]]
-"""arm -> ``"changes"``, and ``"runs"``: for each seed ``"seed"``, ``"record"`` and ``"values"`` (level -> metric)."""
+RECORDED = ["psnr_hole", "psnr_context", "psnr_whole", "ssim_hole", "ssim_whole"]  # the metrics that are kept
 
 
-def arms(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What each arm changes in a profile. The first three are the paper's Table 2.
+def variants(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What each variant changes in a profile. The first three are the paper's Table 2.
 
     Without pre-training, both networks start from fresh weights at the first stage's rate, and the generator gets as
-    many steps as the three stages give the intact one's: what is missing is the order of the training, not its length.
+    many steps as the three stages give the full model's: what is missing is the order of the training, not its length.
 
     Example:
-        >>> arms(profiles.read("smoke", {"stage1_steps": 30, "stage2_steps": 4, "stage4_steps": 6}))["no pre-training"]
+        >>> from cascade_lab.training import profiles
+        >>> profile = profiles.read("smoke", {"stage1_steps": 30, "stage2_steps": 4, "stage4_steps": 6})
+        >>> variants(profile)["no pre-training"]
         {'stage4_start': 'scratch', 'stage4_steps': 40, 'stage4_rate': 0.002}
     """
     scratch = {
@@ -55,7 +55,7 @@ def arms(profile: Profile) -> dict[str, dict[str, Any]]:
         "stage4_rate": profile.stage1_rate,
     }
     return {
-        INTACT: {},
+        FULL: {},
         "no pre-training": scratch,
         "only GAN": {"stage4_networks": "generator"},
         "batch norm frozen": {"stage4_batch_norm": "freeze"},
@@ -64,11 +64,12 @@ def arms(profile: Profile) -> dict[str, dict[str, Any]]:
     }
 
 
-def gains(profile: Profile) -> dict[str, dict[str, Any]]:
+def extensions(profile: Profile) -> dict[str, dict[str, Any]]:
     """What makes the paper's cascade into ``cascade+``, one addition after the other, each on top of those before.
 
     Example:
-        >>> list(gains(profiles.read("smoke")))
+        >>> from cascade_lab.training import profiles
+        >>> list(extensions(profiles.read("smoke")))
         ['Laplace start', 'and mask', 'cascade+']
     """
     return {
@@ -78,12 +79,25 @@ def gains(profile: Profile) -> dict[str, dict[str, Any]]:
     }
 
 
+def changes_of(profile: Profile, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Variants and extensions by name, those of `variants` by default.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    every = variants(profile) | extensions(profile)
+    if unknown := [name for name in names if name not in every]:
+        raise ValueError(f"unknown variant {unknown[0]!r}; the variants are {', '.join(every)}")
+    return {name: every[name] for name in names or variants(profile)}
+
+
 def shortened(profile: Profile, share: float) -> Profile:
-    """A profile with a share of every stage's steps, for arms that would take too long otherwise.
+    """A profile with a share of every stage's steps, for variants that would take too long otherwise.
 
     Batch norm is measured on ten batches at least: a mean over fewer would be another kind of luck.
 
     Example:
+        >>> from cascade_lab.training import profiles
         >>> shortened(profiles.read("gpu"), 0.1).stage1_steps
         4000
     """
@@ -95,59 +109,144 @@ def shortened(profile: Profile, share: float) -> Profile:
     return profile.changed(**steps, stage4_norm_steps=measured)
 
 
-def run(
+def compare(
     profile: Profile,
     photos: data.Photos,
     crops: Tensor,
     out: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
-    names: Sequence[str] | None = None,
-    levels: Sequence[str] = LEVELS,
+    names: Sequence[str] = (),
     report: Callable[[str], None] = print,
     until: float = math.inf,
-) -> Runs:
-    """Train every arm on every seed, or load what is trained, and measure each on the same images.
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Train every variant on every seed, or load what is trained, and measure each on the same images.
 
     Args:
         photos: the training photos.
         crops: the true test images, ``(N, 3, size, size)`` in [0, 1].
         out: where the networks are kept.
-        names: the arms to run, of `arms` and `gains`; all of `arms` by default.
+        names: the variants to run, of `variants` and `extensions`; all of `variants` by default.
         report: gets a line before each training.
         until: the time of `time.monotonic` at which to stop at the latest.
 
+    Returns:
+        A row for each level of `LEVELS`, variant, seed and image: "level", "size", "hole", "variant", "seed", "image"
+        and what `metrics.measure` says; and variant -> seed -> the training's record.
+
     Raises:
-        ValueError: an unknown arm, or a seed that is given twice; before anything is trained.
+        ValueError: an unknown variant, or a seed that is given twice; before anything is trained.
         Paused: ``until`` came first; the next call goes on.
     """
-    every, names = arms(profile) | gains(profile), list(names or arms(profile))
-    if unknown := [name for name in names if name not in every]:
-        raise ValueError(f"unknown arm {unknown[0]!r}; the arms are {', '.join(every)}")
+    changes = changes_of(profile, names)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {list(seeds)}")
-    fabric = devices.fabric_for(profile.precision)
-    results: Runs = {name: {"changes": every[name], "runs": []} for name in names}
-    for i, seed in enumerate(seeds):
-        for k, name in enumerate(names):
-            report(f"{name}, seed {seed} ({i * len(names) + k + 1} of {len(names) * len(seeds)})")
-            arm = profile.changed(**every[name])
-            trained = stages.train(4, arm, photos, out, seed, fabric, until)
-            method = evaluate.network(Cascade(**trained.networks).eval(), "restored")
-            values = {}
-            for level in levels:
-                protocol = evaluate.Protocol(profile.size, profile.hole, level=level)
-                values[level] = evaluate.evaluate({name: method}, crops, protocol)[name]["values"]
-            results[name]["runs"].append({"seed": seed, "values": values, "record": trained.record})
-    return results
+    fabric, results = devices.fabric_for(profile.precision), []
+    trainings: dict[str, dict[str, Any]] = {name: {} for name in changes}
+    for seed in seeds:
+        for name, change in changes.items():
+            number = len(results) // len(LEVELS) + 1
+            report(f"{name}, seed {seed} ({number} of {len(changes) * len(seeds)})")
+            changed = profile.changed(**change)
+            trained = stages.train(4, changed, photos, out, seed, fabric, until)
+            method = from_network(Cascade(**trained.networks).eval(), "restored")
+            for level in LEVELS:
+                rows = evaluate({name: method}, crops, Protocol(profile.size, profile.hole, level=level))
+                results.append(rows.rename(columns={"method": "variant"}).assign(seed=seed))
+            trainings[name][str(seed)] = trained.record
+    return pd.concat(results, ignore_index=True).drop(columns=["mode", "seconds"]), trainings
 
 
-def values_of(results: Mapping[str, Mapping[str, Any]], arm: str, level: str, metric: str) -> Tensor:
-    """The values of an arm, ``(seeds, images)`` float64."""
-    runs = results[arm]["runs"]
-    return torch.stack([torch.as_tensor(one["values"][level][metric], dtype=torch.float64) for one in runs])
+@dataclass(frozen=True)
+class Plan:
+    """An ablation to record: what is trained on which photos, and what it is tested on.
+
+    Attributes:
+        photos: the training photos.
+        test: the test photos, ``name`` that of the data set in tables, ``mode`` how they become images.
+        variants: as in `compare`.
+    """
+
+    profile: Profile
+    photos: data.Photos
+    test: data.Photos
+    name: str
+    mode: str = "crop"
+    seeds: Sequence[int] = (0, 1, 2)
+    variants: Sequence[str] = ()
 
 
-def crossed_interval(values: Tensor, resamples: int = 4000, seed: int = 0) -> Interval:
+def ablate(plan: Plan, runs: Path, out: Path, force: bool = False, until: float = math.inf) -> None:
+    """Train and measure variants, and record that in a folder: its table ``ablations``.
+
+    Args:
+        runs: where the networks are kept.
+
+    Raises:
+        ValueError: what cannot work, before the first step.
+        Paused: as `compare` does.
+    """
+    records.check_output(out, "ablations")
+    profile, begin, changes = plan.profile, time.monotonic(), changes_of(plan.profile, plan.variants)
+    Protocol(profile.size, profile.hole, plan.mode)
+    setting = {"data_set": plan.name, "mode": plan.mode, "size": profile.size, "hole": profile.hole}
+    images = data.crop_names(plan.test, profile.size, plan.mode)
+    planned = records.planned(setting, level=LEVELS, seed=plan.seeds, variant=changes, image=images)
+    records.merged(out, "ablations", planned, force)
+    refuse_overlap(plan.photos, plan.test)
+    crops = data.test_crops(plan.test, profile.size, plan.mode)
+    report = partial(print, flush=True)
+    rows, trainings = compare(profile, plan.photos, crops, runs, plan.seeds, plan.variants, report, until)
+    rows = rows.assign(**setting, image=[images[number] for number in rows["image"]])
+    record = {
+        "kind": "ablation",
+        "data_set": plan.name,
+        "mode": plan.mode,
+        "photos": [data.photos_record(plan.test)],
+        "seeds": list(plan.seeds),
+        "profile": profile.model_dump(mode="json"),
+        "variants": changes,
+        "trainings": trainings,
+        "seconds": round(time.monotonic() - begin),
+        **records.circumstances(devices.fabric_for(profile.precision).device),
+    }
+    order = [*records.SETTING, "variant", "seed", "image", *RECORDED]
+    records.write(out, "ablations", rows[order], record, force)
+
+
+def grid(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.DataFrame:
+    """The values of a variant, a row for each seed and a column for each image.
+
+    Args:
+        rows: from `compare`, or the recorded ones of one data set and mode.
+
+    Raises:
+        ValueError: the variant was not run, has diverged, or the rows are of several data sets or modes.
+    """
+    chosen = rows[(rows["variant"] == variant) & (rows["level"] == level)]
+    if chosen.empty:
+        raise ValueError(f"there is no {variant!r} at level {level}; there are {', '.join(rows['variant'].unique())}")
+    if chosen.duplicated(["seed", "image"]).any():
+        raise ValueError(f"{variant} has several rows for a seed and an image: choose one data set and mode")
+    if (diverged := chosen[metric].isna()).any():
+        raise ValueError(f"{variant} has diverged: {metric} is not a number for {diverged.sum()} of {len(chosen)} rows")
+    return chosen.pivot(index="seed", columns="image", values=metric)
+
+
+def difference(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.DataFrame:
+    """A variant less the full model, seeds and images: each network beside the one of the same seed.
+
+    Raises:
+        ValueError: their seeds differ, or as `grid`.
+    """
+    one, full = (grid(rows, name, level, metric) for name in (variant, FULL))
+    if list(one.index) != list(full.index):
+        raise ValueError(
+            f"differences need the same seeds: {variant} has {list(one.index)}, {FULL} has {list(full.index)}"
+        )
+    return one - full
+
+
+def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed: int = 0) -> Interval:
     """The mean over seeds and images with its 95 % interval: both are drawn anew in each resample (Owen 2007).
 
     Images alone would tell how sure the difference between these very networks is; what is asked is what the change
@@ -158,13 +257,17 @@ def crossed_interval(values: Tensor, resamples: int = 4000, seed: int = 0) -> In
     Args:
         values: ``(seeds, images)``, differences image by image and seed by seed.
 
+    Raises:
+        ValueError: another shape, or no value.
+
     Example:
         >>> print(crossed_interval(torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])))
         2.500 [1.333, 3.667]
     """
+    values = torch.from_numpy(np.asarray(values).astype(np.float64))
     if values.ndim != 2 or values.numel() == 0:
         raise ValueError(f"values must be (seeds, images), at least one of each, got {tuple(values.shape)}")
-    values, draws = values.double(), []
+    draws = []
     rng = torch.Generator().manual_seed(seed)
     for count in values.shape:
         chosen = torch.randint(count, (resamples, count), generator=rng)
@@ -174,38 +277,30 @@ def crossed_interval(values: Tensor, resamples: int = 4000, seed: int = 0) -> In
     return Interval(values.mean().item(), low, high, values.numel())
 
 
-def difference(results: Mapping[str, Mapping[str, Any]], arm: str, level: str, metric: str) -> Tensor:
-    """An arm less the intact one, ``(seeds, images)``: each network beside the one of the same seed."""
-    seeds = [[one["seed"] for one in results[name]["runs"]] for name in (arm, INTACT)]
-    if seeds[0] != seeds[1]:
-        raise ValueError(f"differences need the same seeds: {arm} has {seeds[0]}, {INTACT} has {seeds[1]}")
-    return values_of(results, arm, level, metric) - values_of(results, INTACT, level, metric)
-
-
-def table_2(readings: Mapping[str, Mapping[str, Mapping[str, Any]]], level: str, data_set: str | None = None) -> str:
-    """The book's Table 2 in Markdown: each arm's means and its differences to the intact one, the paper's beside them.
+def table_2(rows: pd.DataFrame, level: str, data_set: str | None = None) -> pd.DataFrame:
+    """The book's Table 2: each variant's means and its differences to the full model, the paper's beside them.
 
     Args:
-        readings: "crop", "shrink" and the like -> results of `run`; of all but the first, differences of PSNR alone.
+        rows: from `compare` with a column "mode", or recorded, of one data set; of all modes but the first,
+            differences of PSNR alone.
         level: of blur and noise, one of those that were run.
         data_set: "BSD300" or "ImageNet", whose column of the paper stands beside; ``None`` leaves the paper out.
     """
-    theirs = evaluate.paper()["table 2"][data_set]["psnr"] if data_set else {}
-    primary, rows, cells = next(iter(readings)), [], []
-    for name in readings[primary]:
-        row: dict[str, Any] = {"method": name}  # the word of `tables.markdown` for a row
-        for mode, results in readings.items():
+    theirs = tables.paper()["table 2"][data_set]["psnr"] if data_set else {}
+    modes = dict(list(rows.groupby("mode", sort=False)))
+    primary, cells = next(iter(modes)), {}
+    for name in modes[primary]["variant"].unique():
+        row = cells.setdefault(name, {})
+        for mode, part in modes.items():
             for metric in ("psnr_hole", "ssim_whole") if mode == primary else ("psnr_hole",):
                 if mode == primary:
-                    mean = values_of(results, name, level, metric).mean().item()
-                    row[f"{metric}, {mode}"] = Interval(mean, math.nan, math.nan, 1)  # differences have intervals
-                gap = None if name == INTACT else crossed_interval(difference(results, name, level, metric))
-                row[f"{metric} - intact, {mode}"] = gap
-        rows.append(row)
-        gap = f"<br>{theirs[name] - theirs[INTACT]:+.2f}" if name in theirs and name != INTACT else ""
-        cells.append(f"{theirs[name]:.2f}{gap}" if name in theirs else "")
-    table = evaluate.markdown(rows)
-    return evaluate.beside(table, f"PSNR, paper on {data_set}", cells) if data_set else table
+                    row[f"{metric}, {mode}"] = float(grid(part, name, level, metric).to_numpy().mean())
+                gap = None if name == FULL else crossed_interval(difference(part, name, level, metric))
+                row[f"{metric} - {FULL}, {mode}"] = gap
+        if data_set:
+            gap = f"\n{theirs[name] - theirs[FULL]:+.2f}" if name in theirs and name != FULL else ""
+            row[f"PSNR, paper on {data_set}"] = f"{theirs[name]:.2f}{gap}" if name in theirs else None
+    return tables.frame(cells, "variant")
 
 
 def verdict(interval: Interval, expected: float) -> str:
@@ -222,97 +317,3 @@ def verdict(interval: Interval, expected: float) -> str:
     if interval.low <= expected <= interval.high:
         return "holds"
     return "same direction, smaller" if abs(interval.mean) < abs(expected) else "same direction, larger"
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """A result that `main` wrote.
-
-    Raises:
-        ValueError: it is no such file.
-    """
-    try:
-        content = json.loads(Path(path).read_text())
-        for arm in content["arms"].values():
-            for one in arm["runs"]:
-                for level in one["values"].values():
-                    level.update({metric: [float(v) for v in values] for metric, values in level.items()})
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is no result of cascade_lab.evaluation.ablation ({error})") from error
-    return content
-
-
-def recorded(folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """What a folder's ``ablation*.json`` hold: data set -> mode -> arms, as `run` returns them."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted(Path(folder).glob("ablation*.json")):
-        result = read(path)
-        found.setdefault(result["name"], {})[result["mode"]] = result["arms"]
-    return found
-
-
-def kept(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm of `run` as its file keeps it: with the metrics that its tables show."""
-    runs = [
-        {**one, "values": {level: {m: of[m] for m in RECORDED} for level, of in one["values"].items()}}
-        for one in arm["runs"]
-    ]
-    return {**arm, "runs": runs}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m cascade_lab.evaluation.ablation",
-        description="Train the arms of Table 2, or resume, and measure them.",
-    )
-    parser.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.PROFILES)} (default: smoke)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the profile")
-    parser.add_argument("--share", type=float, default=1.0, help="of the profile's steps (default: 1)")
-    parser.add_argument("--data", help="a folder of training photos (default: those that come with scikit-image)")
-    parser.add_argument("--test", help="a folder of test photos (default: those that come with scikit-image)")
-    parser.add_argument("--mode", default="crop", choices=("crop", "shrink", "grid"), help="of test photos (crop)")
-    parser.add_argument("--name", help="the test set's name in tables, BSD300, say (default: the folder's)")
-    parser.add_argument("--runs", default="runs", help="where the networks are kept (default: runs)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", help="default: those of Table 2")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so long (exit code 75)")
-    parser.add_argument("--out", type=Path, required=True, help="the result, a JSON file")
-    parser.add_argument("--force", action="store_true", help="replace a result that is there")
-    args = parser.parse_args(arguments)
-    until = time.monotonic() + 60 * args.minutes
-    try:
-        evaluate.writable(args.out, args.force)
-        profile = profiles.read(args.profile, dict(profiles.parse_setting(text) for text in args.set))
-        profile = shortened(profile, args.share)
-        photos, test = data.open_photos(args.data, "train"), data.open_photos(args.test, "test", whole=True)
-        if photos.hash == test.hash:
-            raise ValueError(
-                f"--data and --test are the same photos ({photos.source}): a test photo may not be trained on"
-            )
-        crops, begin = data.test_crops(test, profile.size, args.mode), time.monotonic()
-        results = run(
-            profile, photos, crops, args.runs, args.seeds, args.arms, report=partial(print, flush=True), until=until
-        )
-        content = {
-            "kind": "ablation",
-            "name": args.name or (Path(args.test).name if args.test else "scikit-image"),
-            "profile": profile.model_dump(),
-            "mode": args.mode,
-            "seeds": args.seeds,
-            "photos": data.photos_record(test),
-            "images": data.crop_names(test, profile.size, args.mode),
-            "arms": {name: kept(arm) for name, arm in results.items()},
-            **evaluate.circumstances(devices.fabric_for(profile.precision).device),
-            "seconds": round(time.monotonic() - begin),
-            "command": shlex.join(["python", "-m", "cascade_lab.evaluation.ablation", *arguments]),
-        }
-        evaluate.write(args.out, content)
-    except stages.Paused as pause:
-        parser.exit(PAUSED, f"{pause}\n")
-    except (ValueError, RuntimeError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(f"written: {args.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,50 +1,163 @@
-"""Tables of measurements."""
+"""Tables of measurements: from tidy rows to means with intervals, and from those to a page."""
 
+import html
+import importlib.resources
+import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
 
 from cascade_core.metrics import PRIMARY, Interval, mean_interval, paired_interval
 
+Measures = Mapping[str, Any]
+"""Method -> metric -> a value for each image: what `metrics.measure` returns, or `by_method`."""
 
-def table(
-    measures: Mapping[str, Mapping[str, Tensor]], columns: Sequence[str] = PRIMARY, reference: str | None = None
-) -> list[dict]:
-    """Rows for a table: one for each method of {method: what `measure` returned}, all on the same images.
 
-    A row holds "method", an Interval for each column and, beside a reference method, one for each column's paired
-    difference to it ("psnr_hole - reference"); the reference's own row has None there. `json` writes rows as they are.
-    Raises ValueError for a reference that is none of the methods.
+def paper() -> dict[str, Any]:
+    """The paper's own numbers: table (or section) -> data set -> "psnr" or "ssim" -> row -> number.
+
+    Example:
+        >>> paper()["table 1"]["BSD300"]["psnr"]["cascade"]
+        18.41
     """
+    return json.loads(importlib.resources.files("cascade_lab.evaluation").joinpath("paper_tables.json").read_text())
+
+
+def by_method(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Method -> its rows by image, of one data set, mode and level, which `evaluate` or a recorded table holds.
+
+    Raises:
+        ValueError: an image has several rows, or the methods were measured on different images.
+    """
+    groups = {str(name): group.set_index("image") for name, group in rows.groupby("method", sort=False)}
+    first = next(iter(groups), "")
+    for name, group in groups.items():
+        if not group.index.is_unique:
+            raise ValueError(f"{name} has several rows for an image: choose one data set, mode and level")
+        if not group.index.equals(groups[first].index):
+            raise ValueError(f"{name} was measured on other images than {first}: measure both on the same")
+    return groups
+
+
+def values_of(measures: Measures, method: str, metric: str) -> Any:
+    """A method's value for each image, ``(N,)`` float64.
+
+    Raises:
+        ValueError: the method has diverged: a value is NaN.
+    """
+    values = np.asarray(measures[method][metric]).astype(np.float64)
+    if count := np.isnan(values).sum():
+        raise ValueError(
+            f"{method} has diverged: {metric} is not a number for {count} of {values.size} images; "
+            "leave it out, or train it again"
+        )
+    return values
+
+
+def paired(measures: Measures, one: str, other: str, metric: str) -> Interval:
+    """The mean difference of two methods on the same images, with its interval. Raises as `values_of`."""
+    return paired_interval(values_of(measures, one, metric), values_of(measures, other, metric))
+
+
+def table(measures: Measures, columns: Sequence[str] = PRIMARY, reference: str | None = None) -> pd.DataFrame:
+    """A row for each method, all measured on the same images.
+
+    It holds an Interval for each column and, beside a reference method, one for each column's paired difference to it
+    ("psnr_hole - reference"); the reference's own row has None there.
+
+    Raises:
+        ValueError: no method, a reference that is none of them, and a method that has diverged.
+    """
+    if not measures:
+        raise ValueError("no rows: a table needs at least one method")
     if reference is not None and reference not in measures:
         raise ValueError(f"the reference {reference!r} is none of the methods: {', '.join(measures)}")
-    rows = []
-    for method, values in measures.items():
-        row = {"method": method}
+    rows: dict[str, dict[str, Interval | None]] = {method: {} for method in measures}
+    for method, row in rows.items():
         for column in columns:
-            row[column] = mean_interval(values[column])
+            row[column] = mean_interval(values_of(measures, method, column))
             if reference is not None:
-                difference = paired_interval(values[column], measures[reference][column])
-                row[f"{column} - {reference}"] = difference if method != reference else None
-        rows.append(row)
-    return rows
+                own = method == reference
+                row[f"{column} - {reference}"] = None if own else paired(measures, method, reference, column)
+    return frame(rows, "method")
 
 
-def markdown(rows: Sequence[Mapping]) -> str:
-    """Rows of `table` (also when read back from JSON) as a Markdown table; PSNR with 2 decimals, SSIM with 3.
+def frame(rows: Mapping[str, Mapping[str, Any]], name: str = "") -> pd.DataFrame:
+    """Row -> column -> cell as a DataFrame of such objects; ``name`` stands over the rows' names."""
+    cells = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), dtype=object)
+    return cells.rename_axis(name or None, axis=1)
 
-    >>> print(markdown([{"method": "Laplace", "psnr_hole": (18.004, 17.31, 18.72, 100)}]))
-    | method | psnr hole |
-    | --- | --- |
-    | Laplace | 18.00 [17.31, 18.72] |
-    """
-    if not rows:
+
+def by_mode(rows: pd.DataFrame, columns: Sequence[str], fewer: Sequence[str]) -> pd.DataFrame:
+    """`table` of the first mode in the rows, and beside it ``fewer`` columns of each other mode."""
+    parts = [
+        table(by_method(group), fewer if i else columns).add_suffix(f", {mode}")
+        for i, (mode, group) in enumerate(rows.groupby("mode", sort=False))
+    ]
+    if not parts:
         raise ValueError("no rows: a table needs at least one method")
-    lines = [[key.replace("_", " ") for key in rows[0]], ["---"] * len(rows[0])]
-    for row in rows:
-        cells = [row["method"]]
-        for key, value in list(row.items())[1:]:
-            spec = ("+" if " - " in key else "") + (".3f" if key.startswith("ssim") else ".2f")
-            cells.append("" if value is None else format(Interval(*value), spec))
-        lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    cells = pd.concat([part.reindex(parts[0].index) for part in parts], axis=1)
+    return cells.rename_axis("method", axis=1)
+
+
+def table_1(rows: pd.DataFrame, data_set: str | None = None) -> pd.DataFrame:
+    """The book's Table 1, the hole alone: a row for each method, the paper's numbers beside ours.
+
+    Args:
+        rows: of one data set, from `evaluate` or recorded; the first mode's methods are the rows, and of the other
+            modes PSNR on the hole and SSIM on the whole are shown.
+        data_set: "BSD300" or "ImageNet", whose column of the paper stands beside; its methods that were not run here
+            get a row all the same. ``None`` leaves the paper out.
+    """
+    cells = by_mode(rows, PRIMARY, PRIMARY[:2])
+    if data_set is None:
+        return cells
+    theirs = paper()["table 1"][data_set]
+    numbers = {name: f"{value:.2f}\n{theirs['ssim'][name]:.3f}" for name, value in theirs["psnr"].items()}
+    run = list(cells.index)
+    cells = cells.reindex([*run, *(name for name in numbers if name not in run)])
+    cells[f"paper on {data_set}"] = [numbers.get(name) for name in cells.index]
+    return cells.rename(index=lambda name: name if name in run else f"{name}, not run")
+
+
+def table_3(rows: pd.DataFrame) -> pd.DataFrame:
+    """The book's Table 3, hole, blur and noise at once: PSNR by region, and SSIM on the whole."""
+    return by_mode(rows, ("psnr_hole", "psnr_context", "psnr_whole", "ssim_whole"), ("psnr_hole", "psnr_whole"))
+
+
+def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | None = None) -> Styler:
+    """A DataFrame for a page: intervals under the means, and in a column of means the best one bold.
+
+    Args:
+        cells: Intervals, numbers, texts and None, by row and column; the index holds the rows' names.
+        caption: what stands over it.
+        formats: column -> format of its numbers. By default PSNR has two decimals, SSIM three, a difference ("a - b")
+            its sign, other numbers two, and whole ones none.
+    """
+    texts, bold, formats = {}, pd.DataFrame("", cells.index, range(cells.shape[1])), formats or {}
+    for j, column in enumerate(cells):
+        label = str(column).replace("psnr", "PSNR").replace("ssim", "SSIM").replace("_", " ")
+        usual = ("+" if " - " in label else "") + (".3f" if "SSIM" in label else ".2f")
+        texts[label] = [_text(cell, formats.get(column, usual)) for cell in cells[column]]
+        means = [cell.mean if isinstance(cell, Interval) else -math.inf for cell in cells[column]]
+        if " - " not in label and len(set(means)) > 1:
+            bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
+    shown = pd.DataFrame(texts, index=cells.index).rename_axis(cells.columns.name, axis=1)
+    uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
+    styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)
+    styler.set_table_attributes('class="dataframe"').format_index(escape="html").format_index(escape="html", axis=1)
+    styler.format(lambda text: html.escape(text, quote=False).replace("\n", "<br>"))
+    return styler.apply(lambda _: bold.to_numpy(), axis=None) if bold.any(axis=None) else styler
+
+
+def _text(cell: Any, spec: str) -> str:
+    if isinstance(cell, Interval):
+        return format(cell, spec).replace(" [", "\n[").replace(", ", ",\N{NO-BREAK SPACE}")
+    if isinstance(cell, str) or pd.isna(cell):
+        return cell if isinstance(cell, str) else ""
+    return format(cell, ",d" if isinstance(cell, int | np.integer) and spec.endswith("f") else spec)

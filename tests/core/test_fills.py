@@ -10,7 +10,8 @@ from cascade_core.fills import generator_input
 from cascade_core.models import Cascade, InpaintingGenerator
 from cascade_lab import restoration
 from cascade_lab.baselines import laplace
-from cascade_lab.evaluation import evaluate
+from cascade_lab.evaluation.methods import from_cascade
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import profiles, stages
 
 SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "deblur_denoise_width": 4}
@@ -66,12 +67,12 @@ class TestCascadePlus:
 
     def test_in_the_tables(self, networks, photos):
         """Untrained, both networks return what they are given: the Laplace fill."""
-        methods = evaluate.of_cascade(Cascade(**networks[0]).eval())
+        methods = from_cascade(Cascade(**networks[0]).eval())
         assert list(methods) == ["inpainted+", "cascade+"]
-        protocol = evaluate.Protocol(32, 12)
-        spoiled = evaluate.spoil(photos[..., 16:48, 16:48], protocol)
-        expected = laplace(spoiled.images, spoiled.masks)
-        torch.testing.assert_close(methods["cascade+"](spoiled), expected, atol=1e-5, rtol=0)
+        protocol = Protocol(32, 12)
+        degraded = degraded_images(photos[..., 16:48, 16:48], protocol)
+        expected = laplace(degraded.images, degraded.masks)
+        torch.testing.assert_close(methods["cascade+"](degraded), expected, atol=1e-5, rtol=0)
 
     def test_restoring_hides_nothing_that_is_known(self, networks, photos):
         """Untrained, it returns the Laplace fill from the scratch's own border, not from that of a square around it."""

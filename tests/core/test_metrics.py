@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -22,7 +21,6 @@ from cascade_core.metrics import (
     ssim,
     ssim_map,
 )
-from cascade_lab.evaluation.tables import markdown, table
 
 WANG = {
     "gaussian_weights": True,
@@ -294,37 +292,3 @@ class TestIntervals:
                 mean_interval(values)
         with pytest.raises(ValueError, match=r"\(3,\) and \(4,\)"):
             paired_interval(torch.zeros(3), torch.zeros(4))
-
-
-class TestTable:
-    @pytest.fixture
-    def measures(self):
-        hole = torch.linspace(14, 22, 50, dtype=torch.float64)
-        columns = {"psnr_hole": hole, "ssim_whole": hole / 25}
-        return {"Laplace": columns, "ours": {name: values + 0.01 * hole for name, values in columns.items()}}
-
-    def test_rows(self, measures):
-        first, second = table(measures, columns=("psnr_hole", "ssim_whole"), reference="Laplace")
-        assert list(first) == ["method", "psnr_hole", "psnr_hole - Laplace", "ssim_whole", "ssim_whole - Laplace"]
-        assert first["method"] == "Laplace"
-        assert first["psnr_hole - Laplace"] is None
-        assert first["psnr_hole"] == mean_interval(measures["Laplace"]["psnr_hole"])
-        difference = paired_interval(measures["ours"]["ssim_whole"], measures["Laplace"]["ssim_whole"])
-        assert second["ssim_whole - Laplace"] == difference
-        assert list(table(measures, columns=["ssim_whole"])[0]) == ["method", "ssim_whole"]
-
-    def test_markdown_also_from_json(self, measures):
-        rows = table(measures, columns=("psnr_hole", "ssim_whole"), reference="Laplace")
-        text = markdown(rows)
-        lines = text.splitlines()
-        assert lines[0] == "| method | psnr hole | psnr hole - Laplace | ssim whole | ssim whole - Laplace |"
-        assert lines[2].startswith("| Laplace | 18.00 [")
-        assert lines[3].split(" | ")[2].startswith("+0.18 [+")
-        assert [line.count("|") for line in lines] == [6] * 4
-        assert markdown(json.loads(json.dumps(rows))) == text
-
-    def test_refuses(self, measures):
-        with pytest.raises(ValueError, match="no rows"):
-            markdown([])
-        with pytest.raises(ValueError, match=r"reference 'k-NN'.*Laplace, ours"):
-            table(measures, columns=["psnr_hole"], reference="k-NN")

@@ -476,7 +476,7 @@ class TestTrainingBatches:
             return crops.amax((1, 2, 3)) - crops.amin((1, 2, 3))
 
         assert torch.allclose(extents((0, 0)), torch.tensor(19.0))  # 1:1, not resampled
-        assert (extents((1, 1)) > 185).all()  # the whole photo, shrunk
+        assert (extents((1, 1)) > 185).all()  # the whole photo, resized
         between = extents((0, 1))
         assert between.min() < 40
         assert between.max() > 160
@@ -551,11 +551,11 @@ class TestTestCrops:
         crops = data.test_crops(open_photos(one), 10, "crop")
         assert torch.equal(crops[0, 0], torch.from_numpy(GRADIENT[7:17, 11:21]) / 255)
 
-    def test_shrink_is_the_whole_central_square(self, one):
+    def test_resize_is_the_whole_central_square(self, one):
         halves = Image.new("L", (400, 200), 255)
         halves.paste(0, (100, 0, 200, 200))
         halves.save(one / "a.png")
-        crop = data.test_crops(open_photos(one), 20, "shrink")[0, 0]
+        crop = data.test_crops(open_photos(one), 20, "resize")[0, 0]
         assert torch.equal(crop[:, [0, 7, 12, 19]], torch.tensor([0.0, 0, 1, 1]).expand(20, 4))
 
     def test_grid_covers_the_square_and_is_named(self, one):
@@ -567,14 +567,14 @@ class TestTestCrops:
         names = [f"a.png {row},{column}" for row in (1, 2, 3) for column in (1, 2, 3)]
         assert crop_names(found, 20, "grid") == [*names, "b.png 1,1"]
 
-    @pytest.mark.parametrize("mode", ["crop", "shrink"])
+    @pytest.mark.parametrize("mode", ["crop", "resize"])
     def test_rows_follow_the_names(self, folder, mode):
         found = open_photos(folder)
         assert numbers(data.test_crops(found, 30, mode)) == list(range(10))  # enlarged, too
         assert crop_names(found, 30, mode) == found.names
 
     def test_mode(self):
-        with pytest.raises(ValueError, match="crop, shrink or grid, got 'middle'"):
+        with pytest.raises(ValueError, match="crop, resize or grid, got 'middle'"):
             data.test_crops(open_photos(None, "test"), 8, "middle")
 
 

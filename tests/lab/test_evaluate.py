@@ -1,20 +1,26 @@
 """The tables' code: methods, protocols, results, and the command that writes them."""
 
+import contextlib
+import io
 import json
+import os
+import shutil
 import sys
 
+import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cascade_core import metrics
 from cascade_core.degradations import HOLE_COLOR
 from cascade_core.models import Cascade
-from cascade_lab import data
+from cascade_lab import cli, data, published
 from cascade_lab.baselines import INPAINTERS, laplace
 from cascade_lab.baselines.context_encoder import context_encoder
-from cascade_lab.evaluation import evaluate
-from cascade_lab.evaluation.evaluate import Protocol
+from cascade_lab.data import overlap
+from cascade_lab.evaluation import evaluate, methods, records, tables
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, profiles, stages
 
 SMALL = Protocol(64, 28, "crop")
@@ -25,7 +31,7 @@ SIZES = stages.sizes(
 
 @pytest.fixture
 def weights(tmp_path):
-    """Files as the stages leave them: 2 (generator and critic), 3 (refiner), 4 (generator and refiner), and another."""
+    """Files as the stages leave them: 2 (generator and critic), 3 (refinement network), 4 (both), and another."""
     paths = {}
     stages_of = {2: ("generator", "critic"), 3: ("deblur_denoise",), 4: ("generator", "deblur_denoise")}
     stages_of["ce"] = ("context_encoder", "discriminator")
@@ -53,228 +59,356 @@ class TestProtocol:
             Protocol(**values)
 
     def test_the_hole_alone(self, photos):
-        spoiled = evaluate.spoil(photos, SMALL)
-        known = (spoiled.masks == 0).expand_as(photos)
-        assert spoiled.masks.sum((1, 2, 3)).tolist() == [28**2] * 4
-        assert torch.equal(spoiled.images[known], photos[known])
-        torch.testing.assert_close(spoiled.images[:, :, 32, 32], torch.tensor([HOLE_COLOR] * 4))
+        degraded = degraded_images(photos, SMALL)
+        known = (degraded.masks == 0).expand_as(photos)
+        assert degraded.masks.sum((1, 2, 3)).tolist() == [28**2] * 4
+        assert torch.equal(degraded.images[known], photos[known])
+        torch.testing.assert_close(degraded.images[:, :, 32, 32], torch.tensor([HOLE_COLOR] * 4))
 
     def test_a_seed_gives_one_set(self, photos):
-        first, again, other = (evaluate.spoil(photos, Protocol(64, 28, level="high", seed=s)).images for s in (1, 1, 2))
+        first, again, other = (
+            degraded_images(photos, Protocol(64, 28, level="high", seed=s)).images for s in (1, 1, 2)
+        )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
 
 class TestMethods:
-    def test_a_missing_package_is_told_and_the_rest_runs(self, monkeypatch):
+    def test_a_missing_package_is_named_and_the_rest_runs(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)
-        usable, missing = evaluate.available()
+        usable, missing = methods.without_training()
         assert "pip install" in missing["telea"]
         assert {"input", "mean", "laplace", "biharmonic"} <= set(usable)
         assert set(usable) | set(missing) == {"input", *INPAINTERS}
 
     def test_in_batches_as_at_once(self, photos):
-        spoiled = evaluate.spoil(photos, SMALL)
-        method = evaluate.inpainter(laplace)
-        assert torch.equal(evaluate.restored(method, spoiled, batch=3), laplace(spoiled.images, spoiled.masks))
+        degraded = degraded_images(photos, SMALL)
+        method = methods.from_inpainter(laplace)
+        assert torch.equal(methods.restore_all(method, degraded, batch=3), laplace(degraded.images, degraded.masks))
 
-    def test_of_weights(self, weights, photos):
-        spoiled = evaluate.spoil(photos, SMALL)
-        methods = evaluate.of_weights(*weights.values())
-        assert set(methods) == {"inpainted", "cascade", "generator", "deblur_denoise", "separate", "context encoder"}
+    def test_from_weights(self, weights, photos):
+        degraded = degraded_images(photos, SMALL)
+        found = methods.from_weights(*weights.values())
+        assert set(found) == {"inpainted", "cascade", "generator", "deblur_denoise", "separate", "context encoder"}
         joint = Cascade(**stages.load(weights[4])).eval()
         alone = {"generator": stages.load(weights[2])["generator"], **stages.load(weights[3])}
         with torch.no_grad():
-            inpainted, restored = joint(spoiled.images)
+            inpainted, restored = joint(degraded.images)
             expected = {
                 "inpainted": inpainted,
                 "cascade": restored,
-                "generator": alone["generator"](spoiled.images),
-                "deblur_denoise": alone["deblur_denoise"](spoiled.images),
-                "separate": Cascade(**alone).eval()(spoiled.images).restored,
-                "context encoder": context_encoder(stages.load(weights["ce"])["context_encoder"])(*spoiled[:2]),
+                "generator": alone["generator"](degraded.images),
+                "deblur_denoise": alone["deblur_denoise"](degraded.images),
+                "separate": Cascade(**alone).eval()(degraded.images).restored,
+                "context encoder": context_encoder(stages.load(weights["ce"])["context_encoder"])(*degraded[:2]),
             }
-        for name, method in methods.items():
-            torch.testing.assert_close(method(spoiled), expected[name])
+        for name, method in found.items():
+            torch.testing.assert_close(method(degraded), expected[name])
 
-    def test_of_weights_refuses_the_same_network_twice(self, weights):
+    def test_from_weights_refuses_the_same_network_twice(self, weights):
         with pytest.raises(ValueError, match="generator"):
-            evaluate.of_weights(weights[2], weights[2])
+            methods.from_weights(weights[2], weights[2])
 
     def test_k_nearest_finds_a_photo_that_it_knows(self, photos):
-        spoiled = evaluate.spoil(photos, SMALL)
-        found = evaluate.k_nearest(photos[:1])(spoiled)
+        degraded = degraded_images(photos, SMALL)
+        found = methods.k_nearest(photos[:1])(degraded)
         torch.testing.assert_close(found[0], photos[0])  # the one neighbor there is
 
     def test_tuned_chain_is_better_than_its_fill(self, photos):
         protocol = Protocol(64, 28, level="medium")
         crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        method, steps = evaluate.tuned_chain(crops, protocol)
+        method, steps = methods.tuned_chain(crops, protocol)
         assert steps[0] == "laplace"
         assert len(steps) == 3
-        fills = {"chain": method, "laplace": evaluate.inpainter(laplace)}
-        psnr = {name: r["values"]["psnr_whole"] for name, r in evaluate.evaluate(fills, photos, protocol).items()}
-        assert (psnr["chain"] > psnr["laplace"] + 1).all()
+        fills = {"chain": method, "laplace": methods.from_inpainter(laplace)}
+        found = tables.by_method(evaluate.evaluate(fills, photos, protocol))
+        assert (found["chain"]["psnr_whole"] > found["laplace"]["psnr_whole"] + 1).all()
 
-    def test_blind_chain_is_told_nothing(self, photos):
+    def test_blind_chain_is_given_nothing(self, photos):
         protocol = Protocol(64, 28, level="medium")
         crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        blind, _ = evaluate.tuned_chain(crops, protocol, told=False)
-        spoiled = evaluate.spoil(photos, protocol)
-        wrong = spoiled._replace(kernels=torch.ones_like(spoiled.kernels), sigma=torch.zeros_like(spoiled.sigma))
-        output = blind(spoiled)
+        blind, _ = methods.tuned_chain(crops, protocol, blind=True)
+        degraded = degraded_images(photos, protocol)
+        wrong = degraded._replace(kernels=torch.ones_like(degraded.kernels), sigma=torch.zeros_like(degraded.sigma))
+        output = blind(degraded)
         assert torch.equal(output, blind(wrong))
-        gained = metrics.psnr(output, photos) - metrics.psnr(laplace(spoiled.images, spoiled.masks), photos)
+        gained = metrics.psnr(output, photos) - metrics.psnr(laplace(degraded.images, degraded.masks), photos)
         assert gained.mean() > 1
 
     def test_blind_chain_without_its_package(self, photos, monkeypatch):
         monkeypatch.setitem(sys.modules, "pywt", None)
         with pytest.raises(ImportError, match="pywt"):
-            evaluate.tuned_chain(photos[:2], Protocol(64, 28, level="medium"), told=False)
+            methods.tuned_chain(photos[:2], Protocol(64, 28, level="medium"), blind=True)
 
     def test_tuned_chain_without_a_package(self, photos, monkeypatch):
         monkeypatch.setitem(sys.modules, "pywt", None)
-        _, steps = evaluate.tuned_chain(photos[:2], Protocol(64, 28, level="high"))
+        _, steps = methods.tuned_chain(photos[:2], Protocol(64, 28, level="high"))
         assert len(steps) > 1
         assert not any("wavelets" in step for step in steps)
 
 
 def test_evaluate_measures_each_method_on_the_same_images(photos):
-    methods = {"laplace": evaluate.inpainter(laplace), "input": lambda spoiled: spoiled.images}
-    results = evaluate.evaluate(methods, photos, SMALL)
-    spoiled = evaluate.spoil(photos, SMALL)
-    expected = metrics.measure(laplace(spoiled.images, spoiled.masks), photos, spoiled.masks)
-    assert list(results) == list(methods)
+    chosen = {"laplace": methods.from_inpainter(laplace), "input": lambda degraded: degraded.images}
+    results = evaluate.evaluate(chosen, photos, SMALL)
+    degraded = degraded_images(photos, SMALL)
+    expected = metrics.measure(laplace(degraded.images, degraded.masks), photos, degraded.masks)
+    assert list(results["method"].unique()) == list(chosen)
+    assert (results[list(vars(SMALL))] == list(vars(SMALL).values())).all(axis=None)
+    found = tables.by_method(results)
     for metric, values in expected.items():
-        assert torch.equal(results["laplace"]["values"][metric], values)
-    assert results["input"]["values"]["psnr_context"].isinf().all()
-    assert results["laplace"]["seconds_per_image"] > 0
+        assert found["laplace"][metric].tolist() == values.tolist()
+    assert found["input"]["psnr_context"].tolist() == [float("inf")] * 4
+    assert (found["laplace"]["seconds"] > 0).all()
 
 
 def test_evaluate_tells_how_far_it_is(photos):
     done = []
-    evaluate.evaluate({"input": lambda spoiled: spoiled.images}, photos.repeat(20, 1, 1, 1)[:70], SMALL, done.append)
+    crops = photos.repeat(20, 1, 1, 1)[:70]
+    evaluate.evaluate({"input": lambda degraded: degraded.images}, crops, SMALL, progress=done.append)
     assert done == [50, 70]
 
 
-class TestPaper:
-    def test_both_tables_have_the_same_last_row(self):
-        tables = evaluate.paper()
-        for data_set in ("ImageNet", "BSD300"):
-            for metric in ("psnr", "ssim"):
-                one, two = (tables[f"table {i}"][data_set][metric] for i in (1, 2))
-                assert one["cascade"] == two["intact"]
-
-    def test_the_text_rounds_the_table(self):
-        tables = evaluate.paper()
-        for data_set in ("ImageNet", "BSD300"):
-            psnr = tables["table 2"][data_set]["psnr"]
-            for arm, drop in tables["section 4.3"][data_set]["psnr"].items():
-                assert psnr[arm] - psnr["intact"] == pytest.approx(drop, abs=0.07)
-
-    def test_table_1(self):
-        values = {"psnr_hole": torch.tensor([17.0, 19.0]), "ssim_whole": torch.tensor([0.8, 0.9])}
-        values["ssim_whole_composited"] = values["ssim_whole"]
-        table = evaluate.table_1(
-            {"crop": {"laplace": values, "cascade": values}, "shrink": {"laplace": values}}, "BSD300"
-        )
-        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-        by_name = {line[0]: line[1:] for line in lines[2:]}
-        assert lines[0][1] == "PSNR hole, crop"
-        assert by_name["laplace"][0] == by_name["laplace"][3] == "18.00<br>[17.00,\N{NO-BREAK SPACE}19.00]"
-        assert by_name["laplace"][-1] == ""
-        assert by_name["cascade"][3:] == ["", "", "18.41<br>0.855"]
-        assert by_name["context encoder, not run"] == [""] * 5 + ["18.09<br>0.844"]
-        assert "paper" not in evaluate.table_1({"crop": {"laplace": values}})
+def test_a_network_that_has_diverged_is_nan_and_no_table_takes_it(photos, weights):
+    """Never infinite, which two equal images are."""
+    networks = stages.load(weights[4])
+    for parameter in networks["deblur_denoise"].parameters():
+        torch.nn.init.constant_(parameter, float("nan"))
+    chosen = methods.from_cascade(Cascade(**networks).eval())
+    results = evaluate.evaluate(chosen, photos, SMALL)
+    found = tables.by_method(results)
+    for metric in ("psnr_hole", "psnr_context", "ssim_whole"):
+        assert found["cascade"][metric].isna().all()
+        assert found["inpainted"][metric].notna().all()
+    for make in (tables.table_1, tables.table_3):
+        with pytest.raises(ValueError, match="cascade has diverged: psnr_hole is not a number for 4 of 4 images"):
+            make(results)
+    with pytest.raises(ValueError, match="cascade has diverged: ssim_whole"):
+        tables.paired(found, "inpainted", "cascade", "ssim_whole")
 
 
-def test_table_3():
-    keys = ("psnr_hole", "psnr_context", "psnr_whole", "ssim_whole")
-    values = {key: torch.full((2,), 0.5 + i) for i, key in enumerate(keys)}
-    lines = evaluate.table_3({"crop": {"input": values}, "shrink": {"input": values}}).splitlines()
-    assert lines[0].count("crop") == 4
-    assert lines[0].count("shrink") == 2
-    cells = [cell.split("<br>")[0].strip() for cell in lines[2].split("|")[2:-1]]
-    assert cells == ["0.50", "1.50", "2.50", "3.500", "0.50", "2.50"]
+class TestOverlap:
+    """Photos that stand in both sets are found by what they show."""
+
+    @pytest.fixture
+    def sets(self, tmp_path):
+        """Two test photos, and a folder for training photos with three others in it."""
+        for name in ("astronaut", "chelsea"):
+            (tmp_path / "test").mkdir(exist_ok=True)
+            self.wheel(name).save(tmp_path / "test" / f"{name}.png")
+        (tmp_path / "train").mkdir()
+        for name in ("coffee", "rocket", "hubble_deep_field"):
+            self.wheel(name).save(tmp_path / "train" / f"{name}.png")
+        return tmp_path / "train", tmp_path / "test"
+
+    @staticmethod
+    def wheel(name):
+        photos = {**dict(zip((p := data.open_photos(None, "test")).names, p, strict=True))}
+        photos |= dict(zip((p := data.open_photos(None, "train")).names, p, strict=True))
+        return next(photo for file, photo in photos.items() if file.startswith(name))
+
+    @pytest.mark.parametrize(
+        ("file", "change"),
+        [
+            ("other.png", lambda photo: photo),
+            ("other.jpg", lambda photo: photo),
+            ("other.webp", lambda photo: photo.resize((photo.width // 2, photo.height // 2))),
+            ("other.jpg", ImageOps.mirror),
+            ("deep/er/astronaut.png", lambda photo: photo),
+        ],
+    )
+    def test_a_copy_is_found(self, sets, file, change):
+        train, test = sets
+        (train / file).parent.mkdir(parents=True, exist_ok=True)
+        change(self.wheel("astronaut")).save(train / file)
+        found = overlap.overlap(data.open_photos(train, "train"), data.open_photos(test, "test"))
+        assert found == [(file, "astronaut.png")]
+        with pytest.raises(ValueError, match=f"1 are \\({file} of .*train is astronaut.png of .*test\\)"):
+            overlap.refuse_overlap(data.open_photos(train, "train"), data.open_photos(test, "test"))
+
+    def test_other_photos_are_not(self, sets):
+        assert overlap.overlap(*(data.open_photos(folder, folder.name) for folder in sets)) == []
+        assert overlap.overlap(data.open_photos(None, "train"), data.open_photos(None, "test")) == []
+
+    def test_flat_photos_of_other_colors_are_not(self, tmp_path):
+        for folder, color in (("a", "red"), ("b", "blue")):
+            (tmp_path / folder).mkdir()
+            Image.new("RGB", (64, 64), color).save(tmp_path / folder / "flat.png")
+        assert overlap.overlap(*(data.open_photos(tmp_path / folder, whole=True) for folder in "ab")) == []
+
+    def test_of_many_photos_the_files_are_compared(self, sets, monkeypatch):
+        train, test = sets
+        shutil.copy(test / "chelsea.png", train / "cat.png")
+        monkeypatch.setattr(overlap, "VERIFY", 3)
+        monkeypatch.setattr(overlap, "_marks", None)  # would fail if a photo were compared
+        assert overlap.overlap(data.open_photos(train, "train"), data.open_photos(test, "test")) == [
+            ("cat.png", "chelsea.png")
+        ]
 
 
-class TestResults:
-    CONTENT = {"name": "made", "protocol": vars(Protocol()), "images": ["a", "b"]}
+class TestRecords:
+    SETTING = {"data_set": "made", **vars(Protocol())}
+    RECORD = {"kind": "evaluation", "protocol": vars(Protocol())}
 
-    def result(self, **changes):
-        values = {"psnr_hole": torch.tensor([1.5, float("inf")], dtype=torch.float64)}
-        return {**self.CONTENT, "methods": {"laplace": {"values": values}}, **changes}
+    def rows(self, **changes):
+        values = {"image": ["a", "b"], "method": "laplace", "psnr_hole": [1.5, float("inf")]}
+        return pd.DataFrame({**self.SETTING, **values, **changes}, index=[0, 1])
+
+    def write(self, folder, force=False, record=None, **changes):
+        records.write(folder, "evaluations", self.rows(**changes), record or self.RECORD, force)
 
     def test_come_back_as_they_were(self, tmp_path):
-        path = tmp_path / "deep" / "r.json"
-        evaluate.write(path, self.result())
-        assert evaluate.read(path)["methods"]["laplace"]["values"] == {"psnr_hole": [1.5, float("inf")]}
-        assert '"images": ["a", "b"]' in path.read_text()
+        self.write(tmp_path / "deep", psnr_hole=[17.12345, float("nan")], ssim_hole=[float("inf"), 0.98765])
+        found = records.read_table(tmp_path / "deep", "evaluations")
+        assert found["psnr_hole"][0] == 17.12345
+        assert pd.isna(found["psnr_hole"][1])
+        assert found["ssim_hole"].tolist() == [float("inf"), 0.98765]
+        assert records.read_runs(tmp_path / "deep")["runs"][found["run"][0]] == self.RECORD
+        assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["evaluations.parquet", "runs.json"]
 
-    @pytest.mark.parametrize("text", [None, "", "[]", '{"methods": 3}', '{"arms": {}}'])
-    def test_what_is_no_result_is_refused(self, text, tmp_path):
-        path = tmp_path / "r.json"
-        if text is not None:
-            path.write_text(text)
-        with pytest.raises(ValueError, match="r.json is no result"):
-            evaluate.read(path)
+    def test_one_line_of_pandas_reads_them(self, tmp_path):
+        self.write(tmp_path)
+        assert pd.read_parquet(tmp_path / "evaluations.parquet")["psnr_hole"].tolist() == [1.5, float("inf")]
 
-    def test_recorded(self, tmp_path):
-        shrunk, other = vars(Protocol(mode="shrink")), vars(Protocol(hole=64))
-        evaluate.write(tmp_path / "evaluation-1.json", self.result())
-        evaluate.write(tmp_path / "evaluation-2.json", self.result(protocol=shrunk))
-        evaluate.write(tmp_path / "evaluation-3.json", self.result(protocol=other, images=["c"]))
-        evaluate.write(tmp_path / "unrelated.json", self.result(name="x"))
-        found = evaluate.recorded(tmp_path, Protocol())
-        assert {name: list(modes) for name, modes in found.items()} == {"made": ["crop", "shrink"]}
-        assert found["made"]["crop"]["laplace"]["psnr_hole"][0] == 1.5
-        evaluate.write(tmp_path / "evaluation-4.json", self.result(images=["c", "d"]))
-        with pytest.raises(ValueError, match="evaluation-4.json was made of other images"):
-            evaluate.recorded(tmp_path, Protocol())
+    @pytest.mark.parametrize("content", [None, b"", b"mine", b"PAR1"])
+    def test_what_is_no_result_is_refused(self, content, tmp_path):
+        for file, read in (("evaluations.parquet", records.read_table), ("runs.json", records.read_runs)):
+            if content is not None:
+                (tmp_path / file).write_bytes(content)
+            with pytest.raises(ValueError, match=f"{file} holds no record") as caught:
+                read(*([tmp_path, "evaluations"] if read is records.read_table else [tmp_path]))
+            assert "\n" not in str(caught.value)
 
-    def test_nothing_recorded(self, tmp_path):
-        assert evaluate.recorded(tmp_path / "nowhere", Protocol()) == {}
+    @pytest.mark.parametrize("text", ["[]", '{"runs": 3}', '{"arms": {}}'])
+    def test_other_json_is_refused(self, text, tmp_path):
+        (tmp_path / "runs.json").write_text(text)
+        with pytest.raises(ValueError, match=r"runs\.json holds no records"):
+            records.read_runs(tmp_path)
+
+    def test_another_table_is_refused(self, tmp_path):
+        self.write(tmp_path)
+        (tmp_path / "evaluations.parquet").rename(tmp_path / "ablations.parquet")
+        with pytest.raises(ValueError, match="no recorded ablations .it lacks the column variant"):
+            records.read_table(tmp_path, "ablations")
+
+    def test_new_rows_stand_beside_the_old(self, tmp_path):
+        self.write(tmp_path)
+        self.write(tmp_path, mode="resize")
+        self.write(tmp_path, method="telea")
+        self.write(tmp_path, hole=64)
+        found = records.read_table(tmp_path, "evaluations")
+        assert len(found) == 8
+        assert found["psnr_hole"][0] == 1.5
+
+    def test_the_same_rows_are_replaced_by_force_alone(self, tmp_path):
+        self.write(tmp_path)
+        self.write(tmp_path, mode="resize", record={**self.RECORD, "number": 2})
+        before = (tmp_path / "evaluations.parquet").read_bytes()
+        with pytest.raises(ValueError, match="mode crop.*method laplace already: --force"):
+            self.write(tmp_path, psnr_hole=[3.0, 4.0])
+        assert (tmp_path / "evaluations.parquet").read_bytes() == before
+        self.write(tmp_path, force=True, psnr_hole=[3.0, 4.0], record={**self.RECORD, "number": 3})
+        found = records.read_table(tmp_path, "evaluations")
+        assert found["psnr_hole"].tolist() == [1.5, float("inf"), 3.0, 4.0]
+        assert set(found["run"]) <= set(records.read_runs(tmp_path)["runs"])
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_other_images_by_the_same_name_are_refused(self, tmp_path, force):
+        self.write(tmp_path)
+        with pytest.raises(ValueError, match="other images by the name made: give another --name"):
+            self.write(tmp_path, force, image=["c", "d"], method="telea")
+        self.write(tmp_path, mode="grid", image=["c", "d"])
+
+    def test_a_training_is_kept_once(self, tmp_path):
+        before = {"stage": 1, "weights_sha256": "aa"}
+        for number, method in enumerate(("cascade", "inpainted")):
+            trained = {"stage": 4, "before": [before], "weights_sha256": "bb"}
+            record = {**self.RECORD, "number": number, "weights": [{"training": trained}]}
+            self.write(tmp_path, method=method, record=record)
+        content = records.read_runs(tmp_path)
+        assert content["trainings"] == {"aa": {"stage": 1}, "bb": {"stage": 4, "before": ["aa"]}}
+        assert [run["weights"][0]["training"] for run in content["runs"].values()] == ["bb", "bb"]
+
+    def test_a_record_of_another_file_is_not_the_weights_own(self, weights, tmp_path):
+        digest = checkpoints.sha256(weights[2])
+        beside = weights[2].with_name(checkpoints.RECORD)
+        beside.write_text(json.dumps({"title": "its own", "weights_sha256": digest}))
+        assert records.weights_record(weights[2])["training"]["title"] == "its own"
+        shutil.copy(weights[4], weights[2].with_name("copied.safetensors"))
+        copied = records.weights_record(weights[2].with_name("copied.safetensors"))
+        assert "title" not in copied["training"]
+        assert copied["training"]["stage"] == 4
+
+    def test_those_of_the_repository_are_small_and_whole(self):
+        folder = published.folder()
+        runs = records.read_runs(folder)
+        for name in records.KEYS:
+            assert set(records.read_table(folder, name)["run"]) <= set(runs["runs"])
+        assert {"ours", "deepinv"} <= set(records.read_table(folder, "benchmarks")["way"])
+        files = [*folder.glob("*.parquet"), folder / records.RUNS]
+        assert sum(path.stat().st_size for path in files) < 2.6e6
+        rows = records.read_table(folder, "evaluations")
+        assert rows.drop(columns="run").notna().all(axis=None)
+        assert len(rows) == 34465
 
 
 class TestCommand:
+    SIZE = ["--size", "64", "--hole", "28"]
+
     def run(self, folder, out, *more):
-        evaluate.main(["--images", str(folder), "--out", str(out), "--size", "64", "--hole", "28", *map(str, more)])
+        said = io.StringIO()
+        with pytest.raises(SystemExit) as end, contextlib.redirect_stderr(said):
+            cli.main(["evaluate", "--photos", str(folder), "--out", str(out), *self.SIZE, *map(str, more)])
+        if end.value.code:  # the line that the shell shows is the last
+            raise SystemExit(said.getvalue().strip().splitlines()[-1]) from end.value
+
+    def ask(self, *names):
+        return [text for name in names for text in ("--methods", name)]
 
     def test_writes_all_that_made_it(self, folder, weights, tmp_path, capsys):
-        out = tmp_path / "results" / "evaluation.json"
+        out = tmp_path / "results"
         train = tmp_path / "train"
         train.mkdir()
         (folder / "2.png").rename(train / "2.png")
         needs = ["--train", train, "--crops", "5", "--weights", weights[4]]
-        self.run(folder, out, "--methods", "laplace", "k-nn", "cascade", *needs)
-        result = evaluate.read(out)
-        assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["laplace", "k-nn", "cascade"]
-        assert list(result["methods"]) == ["laplace", "k-nn", "cascade"]
-        assert result["images"] == ["0.png", "1.png"]
-        assert result["name"] == "photos"
+        self.run(folder, out, *self.ask("laplace", "k-nn", "cascade"), *needs)
+        rows = records.read_table(out, "evaluations")
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in lines] == ["laplace", "k-nn", "cascade", "written"]
+        assert list(rows["method"].unique()) == ["laplace", "k-nn", "cascade"]
+        assert rows["image"].tolist() == ["0.png", "1.png"] * 3
+        assert set(rows["data_set"]) == {"photos"}
+        result = records.read_runs(out)["runs"][rows["run"][0]]
         assert result["protocol"] == vars(Protocol(64, 28))
         assert result["photos"][0]["hash"] == data.open_photos(folder, whole=True).hash
         assert result["train"]["crops"] == 5
         assert result["weights"][0]["sha256"] == checkpoints.sha256(weights[4])
         assert result["versions"]["torch"] == torch.__version__
         crops = data.test_crops(data.open_photos(folder, whole=True), 64, "crop")
-        same = evaluate.evaluate({"laplace": evaluate.inpainter(laplace)}, crops, SMALL)["laplace"]["values"]
-        assert result["methods"]["laplace"]["values"]["ssim_hole"] == pytest.approx(
-            same["ssim_hole"].tolist(), abs=1e-5
-        )
+        same = evaluate.evaluate({"laplace": methods.from_inpainter(laplace)}, crops, SMALL)
+        assert rows["ssim_hole"].tolist()[:2] == pytest.approx(same["ssim_hole"].tolist(), abs=1e-5)
 
-    def test_keeps_a_result_that_is_there(self, folder, tmp_path):
-        out = tmp_path / "r.json"
-        out.write_text("mine")
+    def test_keeps_a_result_that_is_there(self, folder, tmp_path, monkeypatch):
+        out = tmp_path / "r"
+        self.run(folder, out, "--methods", "mean")
+        before = (out / "evaluations.parquet").read_bytes()
+        monkeypatch.setattr(evaluate, "restore_all", None)  # would fail if anything were restored
         with pytest.raises(SystemExit, match="--force"):
             self.run(folder, out, "--methods", "mean")
-        assert out.read_text() == "mine"
+        assert (out / "evaluations.parquet").read_bytes() == before
+        monkeypatch.undo()
         self.run(folder, out, "--methods", "mean", "--force")
-        assert list(json.loads(out.read_text())["methods"]) == ["mean"]
+        assert list(records.read_table(out, "evaluations")["method"].unique()) == ["mean"]
 
     def test_several_folders_are_one_set(self, folder, tmp_path):
-        evaluate.main(["--images", str(folder), str(folder), "--out", str(tmp_path / "r.json"), "--methods", "mean"])
-        assert len(evaluate.read(tmp_path / "r.json")["methods"]["mean"]["values"]["psnr_hole"]) == 6
+        shutil.copytree(folder, tmp_path / "more")
+        self.run(folder, tmp_path / "r", "--photos", tmp_path / "more", "--methods", "mean")
+        rows = records.read_table(tmp_path / "r", "evaluations")
+        assert len(rows["psnr_hole"]) == 6
+        assert rows["image"].nunique() == 6
+
+    def test_without_weights_in_use_none_are_recorded(self, folder, tmp_path):
+        self.run(folder, tmp_path / "r", "--methods", "mean")
+        assert next(iter(records.read_runs(tmp_path / "r")["runs"].values()))["weights"] == []
 
     @pytest.mark.parametrize(
         ("more", "message"),
@@ -282,24 +416,41 @@ class TestCommand:
             (["--methods", "lapace"], "unknown method 'lapace'.*laplace"),
             (["--methods", "cascade"], "--weights FILE"),
             (["--methods", "k-nn"], "--train FOLDER"),
-            (["--methods", "k-nn", "--train", "PHOTOS"], "the very photos"),
+            (["--methods", "k-nn", "--train", "PHOTOS"], "a test photo may not be trained.*0.png"),
             (["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
             (["--hole", "64"], "got 64"),
             (["--crops", "0"], "--crops"),
-            (["--images", "nowhere"], "nowhere"),
-            (["--out", "PHOTOS"], "is a folder"),
-            (["--out", "/proc/r.json"], "cannot be written"),
+            (["--photos", "nowhere"], "nowhere"),
+            (["--photos", ""], "--photos is empty"),
+            (["--train", " ", "--methods", "k-nn"], "--train is empty"),
+            (["--mode", "shrink"], "unknown mode 'shrink'; the modes are crop, resize, grid"),
+            (["--out", "PHOTOS/0.png", "--force"], "is a file"),
+            (["--out", "/proc/r"], "cannot be written"),
+            (["--out", "PHOTOS/" + 256 * "n"], "cannot be written"),
         ],
     )
     def test_says_in_a_line_what_is_wrong_before_it_starts(self, more, message, folder, tmp_path, monkeypatch):
-        monkeypatch.setattr(evaluate, "evaluate", None)  # would fail if anything were measured
-        more = [str(folder) if text == "PHOTOS" else text for text in more]
+        monkeypatch.setattr(evaluate, "restore_all", None)  # would fail if anything were restored
+        more = [text.replace("PHOTOS", str(folder)) for text in more]
+        before = sorted(os.listdir(folder))
         with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
-            self.run(folder, tmp_path / "r.json", *more)
+            self.run(folder, tmp_path / "r", *more)
         assert "\n" not in str(caught.value)
-        assert not (tmp_path / "r.json").exists()
+        assert not (tmp_path / "r").exists()
+        assert sorted(os.listdir(folder)) == before
 
-    def test_a_missing_package_is_told_when_it_is_asked_for(self, folder, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("file", ["evaluations.parquet", "runs.json"])
+    def test_a_folder_where_a_file_should_be_is_refused_with_force_too(self, file, folder, tmp_path):
+        (tmp_path / "r" / file).mkdir(parents=True)
+        with pytest.raises(SystemExit, match=f"{file} is a folder"):
+            self.run(folder, tmp_path / "r", "--methods", "mean", "--force")
+
+    def test_a_damaged_result_is_one_line(self, folder, tmp_path):
+        (tmp_path / "evaluations.parquet").write_bytes(b"garbage")
+        with pytest.raises(SystemExit, match="^error: .*evaluations.parquet holds no recorded evaluations"):
+            self.run(folder, tmp_path, "--methods", "mean")
+
+    def test_a_missing_package_is_named_when_it_is_asked_for(self, folder, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)
         with pytest.raises(SystemExit, match="telea: .*pip install"):
-            self.run(folder, tmp_path / "r.json", "--methods", "telea")
+            self.run(folder, tmp_path / "r", "--methods", "telea")

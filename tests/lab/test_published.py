@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from cascade_lab import cli, data, published
-from cascade_lab.evaluation import evaluate
-from cascade_lab.evaluation.evaluate import Protocol
+from cascade_lab.evaluation import records, tables
+from cascade_lab.evaluation.evaluate import evaluate
+from cascade_lab.evaluation.methods import from_weights
+from cascade_lab.evaluation.protocol import Protocol
 from cascade_lab.training import checkpoints, profiles, stages
 
 SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "critic_widths": (2, 2, 2, 2, 2)}
@@ -73,15 +75,18 @@ def test_all_weights_are_small():
 
 def test_the_recorded_numbers_come_out_again():
     """On the photos that everybody has, some of the recorded images, to 0.01 dB."""
-    recorded = evaluate.read(published.folder() / "evaluation-scikit-image-grid.json")
-    protocol = Protocol(**recorded["protocol"])
+    rows = records.read_table(published.folder(), "evaluations")
+    rows = rows[(rows["data_set"] == "scikit-image") & (rows["mode"] == "grid")]
+    protocol = Protocol(mode="grid")
+    assert (rows[list(vars(protocol))] == list(vars(protocol).values())).all(axis=None)
     photos = data.open_photos(None, "test")
-    assert recorded["images"] == data.crop_names(photos, protocol.size, protocol.mode)
+    recorded = tables.by_method(rows)
+    assert list(recorded["cascade"].index) == data.crop_names(photos, protocol.size, protocol.mode)
     some = [0, 5, 12]
     crops = data.test_crops(photos, protocol.size, protocol.mode)
-    methods = evaluate.of_weights(*(published.weights(name) for name in published.NAMES))
-    assert {"cascade", "cascade+"} <= set(methods) <= set(recorded["methods"])
-    for name, found in evaluate.evaluate(methods, crops, protocol).items():
+    methods = from_weights(*(published.weights(name) for name in published.NAMES))
+    assert {"cascade", "cascade+"} <= set(methods) <= set(recorded)
+    for name, found in tables.by_method(evaluate(methods, crops, protocol)).items():
         for metric in ("psnr_hole", "psnr_context"):
-            wanted = torch.tensor(recorded["methods"][name]["values"][metric], dtype=torch.float64)[some]
-            torch.testing.assert_close(found["values"][metric][some], wanted, rtol=0, atol=0.01)
+            wanted = recorded[name][metric].iloc[some].tolist()
+            assert found[metric].iloc[some].tolist() == pytest.approx(wanted, abs=0.01)

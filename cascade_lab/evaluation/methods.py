@@ -1,0 +1,199 @@
+"""The methods that are measured, by name: baselines, networks from weights files, and classical chains."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cascade_core import metrics
+from cascade_core.degradations import KERNEL_SIZE, Degraded, gaussian_kernels
+from cascade_core.fills import generator_input
+from cascade_core.models import Cascade
+from cascade_lab import published
+from cascade_lab.baselines import DEBLURRERS, DENOISERS, INPAINTERS, KNearest, chain, estimate_sigma, laplace, tune
+from cascade_lab.baselines.context_encoder import context_encoder
+from cascade_lab.baselines.interface import Restorer
+from cascade_lab.baselines.neural_patch_synthesis import NeuralPatchSynthesis
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
+from cascade_lab.training import checkpoints, stages
+
+Method = Callable[[Degraded], Tensor]
+"""From degraded images ``(N, 3, H, W)`` and what degraded them to restored ones of the same shape."""
+
+NEIGHBORS = 16  # of k-NN: their mean is 1 dB better than the nearest alone; the paper does not give its k
+TUNING_CROPS = 16  # of the training photos, that a classical chain is tuned on
+GRIDS: dict[str, dict[str, Sequence[float]]] = {
+    "non-local means": {"strength": (0.3, 0.5, 0.7)},
+    "total variation": {"strength": (0.5, 0.7, 0.9, 1.2)},
+    "wavelets": {"strength": (0.75, 1.0, 1.5)},
+    "wiener": {"strength": (3, 10, 30, 100)},
+    "richardson-lucy": {"steps": (2, 4, 8, 16)},
+}
+"""What is tried of each restorer's parameters; wide enough that at no level the best one lies at an end."""
+GUESSES = (0.5, 0.8, 1.2, 1.6, 2.0, 2.6, 3.2)
+"""Standard deviations in px of the Gaussian that the blind chain may take for every blur."""
+
+
+def from_inpainter(fill: Callable[[Tensor, Tensor], Tensor]) -> Method:
+    """A baseline as a method."""
+    return lambda degraded: fill(degraded.images, degraded.masks)
+
+
+def from_network(module: nn.Module, output: str | None = None) -> Method:
+    """A network in eval mode as a method; ``output`` names the cascade's result to take."""
+    parameter = next(module.parameters())
+
+    def restore(degraded: Degraded) -> Tensor:
+        images = degraded.images
+        if hasattr(module, "fill"):
+            images = generator_input(images, degraded.masks, module.fill)
+        with torch.no_grad():
+            result = module(images.to(parameter.device))
+        return (getattr(result, output) if output else result).to(degraded.images.device)
+
+    return restore
+
+
+def from_cascade(cascade: Cascade) -> dict[str, Method]:
+    """Both images of a cascade in eval mode: ``inpainted``, between the networks, and ``cascade``, the final one.
+
+    A cascade that does not start from the paper's constant color is called ``cascade+``.
+    """
+    plus = "" if cascade.fill == "color" else "+"
+    return {f"inpainted{plus}": from_network(cascade, "inpainted"), f"cascade{plus}": from_network(cascade, "restored")}
+
+
+def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str | None = None) -> dict[str, Method]:
+    """The methods that weights files hold.
+
+    The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
+    hold one network, ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the
+    first and the second together also make ``separate``: trained each on its own, one after the other. Critics and
+    discriminators are left out. With weights for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder
+    also brings ``neural patch synthesis``.
+
+    Raises:
+        ValueError: a file that is no weights file, and two files with the same network.
+    """
+    methods: dict[str, Method] = {}
+    alone: dict[str, nn.Module] = {}
+    for path in paths:
+        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
+        if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
+            networks = {"generator, MSE": networks["generator"]}
+        if set(networks) == {"generator", "deblur_denoise"}:
+            found = from_cascade(Cascade(**networks).eval())
+        elif "context_encoder" in networks:
+            content = context_encoder(networks["context_encoder"])
+            found = {"context encoder": from_inpainter(content)}
+            if vgg:
+                found["neural patch synthesis"] = from_inpainter(NeuralPatchSynthesis(content, vgg))
+        else:
+            found = {name: from_network(n) for name, n in networks.items()}
+            alone |= networks
+        if twice := sorted(set(found) & set(methods)):
+            raise ValueError(f"{path} holds the {twice[0]}, as does another of the weights files: give one of them")
+        methods |= found
+    if {"generator", "deblur_denoise"} <= set(alone):
+        methods["separate"] = from_network(Cascade(alone["generator"], alone["deblur_denoise"]).eval(), "restored")
+    return methods
+
+
+def without_training() -> tuple[dict[str, Method], dict[str, str]]:
+    """The methods that need nothing but the image: those that run here, and why each of the others does not.
+
+    ``input`` is the degraded image itself, what doing nothing is worth. Each of the others is tried on a small image,
+    so a package that is installed without its library is found out, too.
+    """
+    degraded = degraded_images(torch.full((1, 3, 32, 32), 0.5), Protocol(32, 8))
+    usable: dict[str, Method] = {"input": lambda degraded: degraded.images}
+    missing = {}
+    for name, fill in INPAINTERS.items():
+        try:
+            fill(degraded.images, degraded.masks)
+            usable[name] = from_inpainter(fill)
+        except ImportError as error:
+            missing[name] = str(error)
+    return usable, missing
+
+
+def k_nearest(crops: Tensor) -> Method:
+    """The mean of the nearest training crops ``(M, 3, size, size)``; of all of them if they are few."""
+    return from_inpainter(KNearest(crops, k=min(NEIGHBORS, len(crops))))
+
+
+def tuned_chain(crops: Tensor, protocol: Protocol, blind: bool = False) -> tuple[Method, list[str]]:
+    """The best classical chain for a level: Laplace's fill, the best denoiser, the best deblurring behind it.
+
+    Chosen and tuned by PSNR on training crops, degraded by another seed than the test's: first each denoiser on the
+    filled crops, then each deblurring method on what the best of them returns, which is left out where it does not
+    help. A denoiser whose package is missing is not tried.
+
+    Args:
+        crops: training crops, ``(M, 3, size, size)`` in [0, 1].
+        protocol: the level and the hole of the test.
+        blind: like the networks, without each image's true noise level and kernel. The noise is estimated from the
+            image, and one of `GUESSES`, the best on the training crops, stands for every kernel. A non-blind chain
+            is given both.
+
+    Returns:
+        The method, and its steps in words.
+
+    Raises:
+        ImportError: the chain is blind, and PyWavelets is missing, which estimates the noise.
+    """
+    degraded = degraded_images(crops, dataclasses.replace(protocol, seed=protocol.seed + 1))
+    kernels = _guessed_kernels() if blind else {"": degraded.kernels}
+    sigma = estimate_sigma(degraded.images, degraded.masks) if blind else degraded.sigma
+    images, restorers, steps, kernel = laplace(degraded.images, degraded.masks), [], ["laplace"], None
+    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, kernels)):
+        name, found, blurred = _best(kind, blurs, images, crops, sigma)
+        if name is not None:
+            restore, kernel = _with(kind[name], found), blurs[blurred]
+            images = restore(images, kernel, sigma)
+            restorers.append(restore)
+            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())}{blurred})")
+    restore = chain(laplace, *restorers)
+    if blind:
+        return lambda d: restore(d.images, d.masks, kernel), steps
+    return lambda d: restore(d.images, d.masks, d.kernels, d.sigma), steps
+
+
+def _best(
+    kind: Mapping[str, Restorer], blurs: Mapping[str, Tensor | None], images: Tensor, crops: Tensor, sigma: Tensor
+) -> tuple[str | None, dict[str, float], str]:
+    """The restorer that brings images closest to the true crops, its parameters, and the blur that it is given."""
+    best = (metrics.psnr(images, crops).mean().item(), None, {}, "")
+    for (name, restore), blurred in product(kind.items(), blurs):
+        given = {"images": images, "kernels": blurs[blurred], "sigma": sigma}
+        try:
+            _, tried = tune(restore, given, crops, GRIDS[name])
+        except ImportError:
+            continue
+        best = max(best, *((psnr, name, found, blurred) for found, psnr in tried), key=lambda trial: trial[0])
+    return best[1:]
+
+
+def _guessed_kernels() -> dict[str, Tensor]:
+    std = torch.tensor(GUESSES)[:, None].expand(-1, 2)
+    guesses = gaussian_kernels(std, torch.zeros(len(GUESSES)), KERNEL_SIZE).split(1)
+    return {f", for a Gaussian of {width:g} px": guess for width, guess in zip(GUESSES, guesses, strict=True)}
+
+
+def _with(restore: Callable[..., Tensor], parameters: Mapping[str, float]) -> Callable[..., Tensor]:
+    return lambda images, kernels, sigma: restore(images, kernels, sigma, **parameters)
+
+
+def restore_all(
+    method: Method, degraded: Degraded, batch: int = 50, progress: Callable[[int], None] | None = None
+) -> Tensor:
+    """What a method makes of degraded images, ``(N, 3, H, W)``, ``batch`` at a time; `progress` gets those done."""
+    outputs = []
+    for i in range(0, len(degraded.images), batch):
+        outputs.append(method(Degraded(*(x[i : i + batch] for x in degraded))))
+        if progress:
+            progress(min(i + batch, len(degraded.images)))
+    return torch.cat(outputs)
