@@ -70,7 +70,9 @@ TestPhotos = Annotated[
 TrainPhotos = Annotated[str | None, typer.Option(metavar="FOLDER", callback=not_empty, help="training photos")]
 SetName = Annotated[str | None, typer.Option(help="of the test set in tables, BSD300, say (default: the folder's)")]
 Mode = Annotated[str, typer.Option(help="how a photo becomes a test image: crop, resize or grid")]
-Results = Annotated[Path, typer.Option(metavar="FOLDER", help="gets the table of the results, or more rows of it")]
+Results = Annotated[
+    str, typer.Option(metavar="FOLDER", callback=not_empty, help="gets the table of the results, or more rows of it")
+]
 
 
 @app.command()
@@ -97,7 +99,7 @@ def evaluate(
     protocol = Protocol(size, hole, mode, level, seed)
     where = devices.fabric_for("32-true", device.value).device
     asked = Asked(methods, weights, vgg, train, crops, where)
-    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, out, force)
+    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, Path(out), force)
     typer.echo(f"written: {out}")
 
 
@@ -124,7 +126,7 @@ def ablate(
     training, testing = data.open_photos(photos, "train"), open_test_photos(test)
     plan = ablation.Plan(chosen, training, testing, name or name_of(test), mode, seeds, variants)
     try:
-        ablation.ablate(plan, runs, out, force, until)
+        ablation.ablate(plan, runs, Path(out), force, until)
     except stages.Paused as pause:
         typer.echo(str(pause), err=True)
         raise typer.Exit(PAUSED) from pause

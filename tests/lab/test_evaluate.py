@@ -421,6 +421,7 @@ class TestCommand:
             (["--mode", "shrink"], "unknown mode 'shrink'; the modes are crop, resize, grid"),
             (["--out", "PHOTOS/0.png", "--force"], "is a file"),
             (["--out", "/proc/r"], "cannot be written"),
+            (["--out", ""], "--out is empty"),
             (["--out", "PHOTOS/" + 256 * "n"], "cannot be written"),
         ],
     )
