@@ -80,7 +80,7 @@ def evaluate(
     out: Results,
     photos: TestPhotos = [],  # noqa: B006 (typer copies it)
     weights: Annotated[
-        list[Path], typer.Option(help="of trained stages, again for more (default: the package's)")
+        list[Path], typer.Option(metavar="FILE", help="of trained stages, again for more (default: the package's)")
     ] = [],  # noqa: B006
     methods: Annotated[list[str], typer.Option(metavar="NAME", help="again for more (default: all that can run)")] = [],  # noqa: B006
     train: TrainPhotos = None,

@@ -98,7 +98,7 @@ def open_photos(source: str | Path | None = None, split: str = "train") -> Photo
 
 
 def _listed_photos(folder: Path, split: str) -> Photos | Shards:
-    manifest = parse_manifest((folder / NAME).read_text(), str(folder / NAME))
+    manifest = parse_manifest((folder / NAME).read_text("utf-8", "replace"), str(folder / NAME))
     if any(row["file"].endswith(".tar") for row in manifest["files"]):
         return open_shards(str(folder), split)
     name = pick_split({row["split"] for row in manifest["files"]}, split, str(folder / NAME))
