@@ -188,7 +188,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
     """An empty argument is a shell's variable that is not set, and would mean the default or the folder here."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
-            name = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+            name = argument.rstrip("=").strip() or (before if before.startswith("-") else "an argument")
             print(f"error: {name} is empty: is a variable not set?", file=sys.stderr)
             sys.exit(2)
 

@@ -237,6 +237,7 @@ class TestCommand:
             (["--seeds", "1", "--seeds", "1"], "different"),
             (["--mode", "shrink"], "unknown mode 'shrink'"),
             (["--out", "/proc/r"], "cannot be written"),
+            (["--out", ""], "--out is empty"),
         ],
     )
     def test_says_in_a_line_what_is_wrong(self, more, message, tmp_path):

@@ -426,6 +426,7 @@ class TestCommand:
             (["--mode", "shrink"], "unknown mode 'shrink'; the modes are crop, resize, grid"),
             (["--out", "PHOTOS/0.png", "--force"], "is a file"),
             (["--out", "/proc/r"], "cannot be written"),
+            (["--out", ""], "--out is empty"),
             (["--out", "PHOTOS/" + 256 * "n"], "cannot be written"),
         ],
     )
@@ -449,6 +450,13 @@ class TestCommand:
         (tmp_path / "evaluations.parquet").write_bytes(b"garbage")
         with pytest.raises(SystemExit, match="^error: .*evaluations.parquet holds no recorded evaluations"):
             self.run(folder, tmp_path, "--methods", "mean")
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1, 2]", b'{"files": 3}'])
+    def test_a_damaged_manifest_is_one_line(self, content, folder, tmp_path):
+        (folder / "manifest.json").write_bytes(content)
+        with pytest.raises(SystemExit, match="^error: .*manifest.json is no manifest") as caught:
+            self.run(folder, tmp_path / "r", "--methods", "mean")
+        assert "\n" not in str(caught.value)
 
     def test_a_missing_package_is_named_when_it_is_asked_for(self, folder, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)
