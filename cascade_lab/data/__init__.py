@@ -133,15 +133,14 @@ def training_batches(
     """Random square crops for the steps `start` to `stop` - 1.
 
     Crop number i is determined by (seed, i) alone: each epoch visits all photos in an order of its own, and the
-    crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees the batches
-    it would have seen, with any number of workers, and all ranks see between them what one rank would with batches as
-    many times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
+    crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees what it would
+    have seen, with any number of workers, and all ranks together see what one would with batches as many times as
+    large. Shards are a stream instead: see `cascade_lab.data.shards`.
 
     Args:
         size: side of the crops in pixels.
         batch: crops a step, on each rank.
-        scale: range from which the extent of each crop is drawn evenly: 0 is `size` pixels at 1:1, 1 is the
-            photo's whole short side, shrunk to `size`.
+        scale: range of the crops' extent: 0 is `size` pixels at 1:1, 1 the whole short side, resized to `size`.
         readers: the workers of this rank, and its place among the ranks.
 
     Returns:
@@ -150,9 +149,9 @@ def training_batches(
     Raises:
         ValueError: before the first batch, for fewer photos than a step takes or an argument out of range.
     """
+    workers, world = readers.workers, readers.world
     if not 0 <= scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale must be (low, high) with 0 <= low <= high <= 1, got {scale}")
-    workers, world = readers.workers, readers.world
     if not 0 <= readers.rank < world:
         raise ValueError(f"the readers' rank must be one of 0 ... world - 1, got rank {readers.rank} of {world}")
     if min(size, batch) < 1 or min(seed, start, workers) < 0:
@@ -166,8 +165,7 @@ def training_batches(
         steps = ShardSteps(photos, size, batch, seed, range(start, stop), scale, readers)
         order, workers = None, min(workers, steps.most_workers())
     else:
-        steps = _Steps(photos, size, batch, seed, scale, readers)
-        order = range(start, stop)
+        steps, order = _Steps(photos, size, batch, seed, scale, readers), range(start, stop)
     loader = DataLoader(
         steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None
     )

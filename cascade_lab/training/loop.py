@@ -60,7 +60,8 @@ class FabricTraining(Training):
             if name not in parts.constant:
                 self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
-        self.step, self.seconds, self.history = 0, 0.0, []
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
 
     def backward(self, loss: Tensor) -> None:
         self.fabric.backward(loss)

@@ -170,7 +170,7 @@ def validated(values: Mapping[str, Any], owner: str) -> Profile:
         error = invalid.errors()[0]
     if not error["loc"]:
         raise ValueError(f"{owner} {error['ctx']['error']}")
-    name, *within = error["loc"]
+    name, *within = map(str, error["loc"])
     value = values.get(name)
     wanted, words, _ = _rule(name)
     if error["type"] in ("int_type", "float_type", "string_type") and not within:
