@@ -40,8 +40,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise OSError(
-            f"{folder} cannot be written ({str(error).splitlines()[0]}); "
+            f"{folder} cannot be written ({reason}); "
             "make room there: the same command goes on from the last step that was saved"
         ) from error
 
