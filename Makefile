@@ -7,6 +7,15 @@ SEED ?= 0
 CORES ?= all
 ONLY ?=
 
+# These values go to the commands in the environment, as they were typed: neither make nor a shell may read them, for a
+# folder's name can hold any letter. Without `unexport`, make would expand a $(...) in them on the way.
+unexport PROFILE DATA SEED CORES ONLY
+export BOOK_PROFILE := $(value PROFILE)
+export BOOK_DATA := $(value DATA)
+export BOOK_SEED := $(value SEED)
+export BOOK_CORES := $(value CORES)
+export BENCHMARKS := $(value ONLY)
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
@@ -26,7 +35,7 @@ help:
 	@echo "make test    lint, then run every test"
 	@echo "make pages-test  the built pages in a real browser: needs Chromium and a built book"
 	@echo "make links   ask every address outside that the built book names"
-	@echo "make lint    ruff alone"
+	@echo "make lint    ruff, the types (mypy), and which package may import which (import-linter)"
 	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.json"
 	@echo "             ONLY=\"training restoring\" runs some"
 	@echo "make lock    write requirements.lock anew from the newest versions"
@@ -41,10 +50,10 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 book: $(READY)
-	@$(RUN) book/build.py --profile "$(PROFILE)" --data "$(DATA)" --seed "$(SEED)" --cores "$(CORES)"
+	@$(RUN) book/tools/build.py
 
 pdf: $(READY)
-	@$(RUN) book/pdf.py --html _build/html
+	@$(RUN) book/tools/pdf.py --html _build/html
 
 test: lint
 	@$(RUN) -m pytest
@@ -54,17 +63,18 @@ pages-test: $(READY)
 
 # What `make book` laid out, with the exceptions of _config.yml. Not for CI: it fails when somebody else's server does.
 links: $(READY)
-	@$(VENV)/bin/jupyter-book build _build/$(PROFILE)/stage --config _config.yml --toc $(CURDIR)/_build/$(PROFILE)/stage/_toc.yml \
-	  --path-output _build/links --builder linkcheck
+	@$(RUN) book/tools/render.py --links
 
 lint: $(READY)
 	@$(RUN) -m ruff check -q .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
 
 # The peers are no dependencies of the book; one that cannot be installed is recorded as such.
 bench: $(READY)
 	@for peer in deepinv kornia torchmetrics; do \
 	  $(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock $$peer || echo "$$peer cannot be installed"; done
-	@$(RUN) -m benchmarks $(ONLY)
+	@$(RUN) -m benchmarks
 
 # An environment of its own, so that what is written is what a fresh install gets.
 lock:

@@ -1,4 +1,5 @@
-"""Runs the benchmarks, one after the other, and records them: `python -m benchmarks [name ...]`, or `make bench`.
+"""Runs the benchmarks, one after the other, and records them: `python -m benchmarks [name ...]`, or `make bench`,
+which puts the names into the environment variable BENCHMARKS.
 
 results/benchmarks.json holds for each benchmark its rows and what made them; on a GPU, results/benchmarks-cuda.json.
 It is written anew after each benchmark; those that do not run now stay as they are.
@@ -7,6 +8,8 @@ It is written anew after each benchmark; those that do not run now stay as they 
 import argparse
 import datetime
 import json
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -67,4 +70,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or os.environ.get("BENCHMARKS", "").split())

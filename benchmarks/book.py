@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def build(checkout: Path, chapters: tuple[str, ...], profile: str) -> float:
     """Seconds of one build; raises ``CalledProcessError`` where it fails, after the build's own words."""
-    command = [sys.executable, "book/build.py", "--profile", profile, *chapters]
+    command = [sys.executable, "book/tools/build.py", "--profile", profile, *chapters]
     start = time.perf_counter()
     # the checkout's own package, also where another is installed
     subprocess.run(command, cwd=checkout, check=True, env={**os.environ, "PYTHONPATH": str(checkout)})

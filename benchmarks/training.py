@@ -83,7 +83,7 @@ class Spoiled(Dataset):
         elif self.stage == 4:
             spoiled = steps.with_all_faults(photo, self.profile, self.rng)
         else:
-            spoiled = steps.with_hole(photo, self.profile, self.rng)
+            spoiled = steps.with_hole(photo, self.profile)
         return photo[0], spoiled[0]
 
 

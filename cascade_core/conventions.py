@@ -39,11 +39,11 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
     This is the one place where the output of a network is clipped to [0, 1].
 
     Raises:
-        ValueError: the shape is another, or a value is not a number.
+        ValueError: the shape is another, or a value is not finite.
     """
     check_tensor(images, "images", ("N", "C", "H", "W"))
-    if images.isnan().any():
-        raise ValueError("an image holds values that are not numbers: the network that made it has diverged")
+    if not images.isfinite().all():
+        raise ValueError("an image holds values that are not finite: the network that made it has diverged")
     pixels = images.detach().float().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1)
     return pixels.cpu().numpy()
 

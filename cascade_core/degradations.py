@@ -1,18 +1,18 @@
 """What degrades a photo: blur, then noise, then a hole.
 
-Everything works on a whole batch and draws afresh for every image. Randomness comes from the `torch.Generator` that
-is passed in, drawn on its device and then moved to where it is needed: one seed gives one batch, wherever the photos
-are. (On a GPU a generator of that GPU is faster.) Shapes and ranges are those of `cascade_core.conventions`, but for
-images of any number of channels; kernels are odd in size, non-negative and centered.
+Everything works on a whole batch and draws afresh for every image, from the `torch.Generator` that is passed in, on its
+device: one seed gives one batch, wherever the photos are. Shapes and ranges are those of `cascade_core.conventions`,
+but images may have any number of channels; kernels are odd in size, non-negative and centered. Each function raises
+`ValueError` for shapes that do not fit and for values out of the range that it names.
 
 Why no library's generator: deepinv 0.5 counts a path's points per pixel, one image after another, neither anti-aliased
-nor sub-pixel (`MotionBlurGenerator`), and refuses a generator of another device; kornia 0.9 knows straight motion and
-Gaussians along the axes only (`get_motion_kernel2d`, `get_gaussian_kernel2d`), and its augmentations take no generator.
+nor sub-pixel, and refuses a generator of another device; kornia 0.9 knows straight motion and Gaussians along the axes.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,104 +55,75 @@ class Degraded(NamedTuple):
     sigma: Tensor  # (N,), 0-255 scale
 
 
-def center_hole(
-    n: int, height: int, width: int, hole: int | tuple[int, int] | None = None, device: Device = "cpu"
-) -> Tensor:
-    """Masks (n, 1, height, width) with the same hole in the middle; an odd margin is larger below and to the right.
+def center_hole(n: int, height: int, width: int, hole: int | None = None, device: Device = "cpu") -> Tensor:
+    """Masks with the same square hole in the middle; an odd margin is larger below and to the right.
 
-    `hole` is a side or (height, width) in px. None takes 56/128 of the shorter side: Context Encoders cut 64 of 128 px
-    but leave a rim of 4 px visible. Raises ValueError for a hole that is not positive or larger than the photo.
+    Args:
+        hole: side in px. ``None`` takes 56/128 of the shorter side: Context Encoders cut 64 of 128 px but leave a rim
+            of 4 px visible.
 
-    >>> center_hole(2, 128, 128).sum((1, 2, 3)).sqrt()
-    tensor([56., 56.])
+    Returns:
+        ``(n, 1, height, width)``.
     """
     hole = round(min(height, width) * 56 / 128) if hole is None else hole
-    tall, wide = (hole, hole) if isinstance(hole, int) else hole
-    if not (0 < tall <= height and 0 < wide <= width):
-        raise ValueError(f"a hole of {tall}x{wide} px does not fit a photo of {height}x{width} px")
+    if not 0 < hole <= min(height, width):
+        raise ValueError(f"a hole of {hole}x{hole} px does not fit a photo of {height}x{width} px")
     masks = torch.zeros(n, 1, height, width, device=device)
-    top, left = (height - tall) // 2, (width - wide) // 2
-    masks[..., top : top + tall, left : left + wide] = 1
+    top, left = (height - hole) // 2, (width - hole) // 2
+    masks[..., top : top + hole, left : left + hole] = 1
     return masks
 
 
-def rectangle_masks(
-    n: int,
-    height: int,
-    width: int,
-    generator: torch.Generator,
-    share: tuple[float, float] = (0.25, 0.5),
-    device: Device = "cpu",
-) -> Tensor:
-    """Masks (n, 1, height, width) with one rectangle each, of random size, anywhere inside the photo.
-
-    Its height over the photo's and its width over the photo's are drawn from the range `share`; a ValueError says if
-    that is not a range within (0, 1].
-
-    >>> rectangle_masks(1, 8, 8, torch.Generator().manual_seed(0), share=(0.5, 0.5)).sum()
-    tensor(16.)
-    """
-    if not 0 < share[0] <= share[1] <= 1:
-        raise ValueError(f"share must be a range within (0, 1], smaller end first, got {share}")
-    tall, wide, top, left = _uniform((4, n, 1, 1), generator, device)
-    tall = (height * (share[0] + (share[1] - share[0]) * tall)).round().clamp(min=1)
-    wide = (width * (share[0] + (share[1] - share[0]) * wide)).round().clamp(min=1)
-    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
-    rows, columns = _grid(height, width, device)
-    inside = (rows > top) & (rows < top + tall) & (columns > left) & (columns < left + wide)
-    return inside[:, None].float()
-
-
 def gaussian_kernels(std: Tensor, angle: Tensor, size: int) -> Tensor:
-    """Anisotropic Gaussian kernels (N, 1, size, size) on the device of `std`.
+    """Anisotropic Gaussian kernels, sampled at the pixels' centers and cut off at 4 standard deviations.
 
-    They are sampled at the pixels' centers and end at 4 standard deviations, as in `scipy.ndimage.gaussian_filter`.
-    `std` (N, 2) are the standard deviations along a kernel's two axes in px; (0, 0) is the exact delta, and much below
-    0.5 px a sampled Gaussian blurs less than its number says. `angle` (N,) in radians turns the first axis from along a
-    row (0) to along a column (pi/2). Raises ValueError for shapes that do not fit, a std that is negative or not float,
-    an even size.
+    Args:
+        std: ``(N, 2)``, standard deviations along a kernel's two axes in px, as in `scipy.ndimage.gaussian_filter`;
+            (0, 0) is the exact delta, and much below 0.5 px a sampled Gaussian blurs less than its number says.
+        angle: ``(N,)`` in radians, turns the first axis from along a row (0) to along a column (pi/2).
+        size: of the kernels in px, odd.
 
-    >>> gaussian_kernels(torch.tensor([[1.0, 0.5]]), torch.zeros(1), 3)[0, 0]
-    tensor([[0.0292, 0.0481, 0.0292],
-            [0.2157, 0.3556, 0.2157],
-            [0.0292, 0.0481, 0.0292]])
+    Returns:
+        ``(N, 1, size, size)``.
+
+    Example:
+        >>> gaussian_kernels(torch.tensor([[1.0, 0.5]]), torch.zeros(1), 3)[0, 0]
+        tensor([[0.0292, 0.0481, 0.0292],
+                [0.2157, 0.3556, 0.2157],
+                [0.0292, 0.0481, 0.0292]])
     """
     _check_size(size)
     check_tensor(std, "std", ("N", 2))
     check_tensor(angle, "angle", (len(std),))
-    if not (std >= 0).all():
-        raise ValueError(f"standard deviations must not be negative, got {std}")
+    _check_range(std, "std", math.inf)
     x = torch.arange(size, device=std.device) - size // 2
     y = x[:, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     # 1e-3 px stands in for 0: every pixel but the middle one is then beyond 4 standard deviations.
     first, second = std.clamp(min=1e-3)[:, :, None, None].unbind(1)
     squared = ((x * cos + y * sin) / first) ** 2 + ((y * cos - x * sin) / second) ** 2
-    kernels = torch.exp(-squared / 2) * (squared <= 16)
-    return (kernels / kernels.sum((1, 2), keepdim=True))[:, None]
+    return _normalized(torch.exp(-squared / 2) * (squared <= 16))
 
 
 def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Kernels (N, 1, size, size) of a camera moving along a random smooth path, on the device of `length`.
+    """Kernels of a camera moving along a random smooth path.
 
     The velocity is a random constant plus a random walk: the walk's cosine (Karhunen-Loeve) series, cut after seven
     terms. The path is centered on its mean, so that the blur does not shift the photo, and each of its points is shared
     among the four pixels around it with bilinear weights. So the blur is the mean of the photo's bilinear shifts along
-    the path, the kernel's center of mass is exact, and the kernel changes continuously with `length`.
+    the path, the kernel's center of mass is exact, and the kernel changes continuously with the length.
 
-    `length` (N,) is the path's extent in px, less than `size`: twice the distance of its farthest point from its mean,
-    so that a straight, even motion over 10 px has length 10. 0 is the exact delta. Raises ValueError for lengths that
-    are negative, too large or not float, and for an even size.
+    Args:
+        length: ``(N,)``, the path's extent in px: twice the distance of its farthest point from its mean, so that a
+            straight, even motion over 10 px has length 10. 0 is the exact delta.
+        size: of the kernels in px, odd and larger than each length.
 
-    >>> motion_kernels(torch.zeros(1), 3, torch.Generator().manual_seed(0))[0, 0]
-    tensor([[0., 0., 0.],
-            [0., 1., 0.],
-            [0., 0., 0.]])
+    Returns:
+        ``(N, 1, size, size)``.
     """
     _check_size(size)
     check_tensor(length, "length", ("N",))
-    if not ((length >= 0) & (length <= size - 1)).all():
-        raise ValueError(f"lengths must be from 0 to size - 1 = {size - 1} px, got {length}")
+    _check_range(length, "length", size - 1)
     points, terms = 256, 8  # on a path of 20 px neighboring points lie half a px apart at most
     draw = torch.randn(len(length), 2, terms, generator=generator, device=generator.device).to(length)
     time = (torch.arange(points, device=length.device) + 0.5) / points
@@ -163,15 +134,18 @@ def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Ten
     path = path * (length / 2 / path.norm(dim=1).amax(1))[:, None, None]
     pixels = torch.arange(size, device=length.device) - size // 2
     weights = (1 - (path[..., None] - pixels).abs()).clamp(min=0)  # (N, 2, points, size)
-    kernels = weights[:, 1].mT @ weights[:, 0]
-    return (kernels / kernels.sum((1, 2), keepdim=True))[:, None]
+    return _normalized(weights[:, 1].mT @ weights[:, 0])
 
 
 def blur(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each photo with its kernel, mirrored beyond its border (the border not repeated).
 
-    `kernels` are (N, 1, k, k), or (1, 1, k, k) for all. A photo whose kernel is the exact delta comes back bit for bit.
-    Raises ValueError for shapes that do not fit, and a kernel too large for the photo.
+    Args:
+        images: ``(N, C, H, W)``.
+        kernels: ``(N, 1, k, k)``, or ``(1, 1, k, k)`` for all.
+
+    Returns:
+        ``(N, C, H, W)``; a photo whose kernel is the exact delta comes back bit for bit.
     """
     check_tensor(images, "images", ("N", "C", "H", "W"))
     n, (height, width), size = len(images), images.shape[-2:], kernels.shape[-1]
@@ -194,7 +168,7 @@ def _convolve_directly(images: Tensor, kernels: Tensor) -> Tensor:
         middle = slice(center - rim, center + rim + 1)
         weights = kernels[part, :, middle, middle].flip(2, 3).repeat_interleave(channels, 0)
         padded = F.pad(images[part], (rim, rim, rim, rim), mode="reflect").flatten(0, 1)
-        blurred[part] = F.conv2d(padded[None], weights, groups=len(weights))[0].unflatten(0, (-1, channels))
+        blurred[part] = F.conv2d(padded[None], weights, groups=len(weights)).view(-1, channels, *images.shape[2:])
     return blurred
 
 
@@ -209,45 +183,47 @@ def _convolve_by_fourier(images: Tensor, kernels: Tensor) -> Tensor:
     return torch.where(kernels.amax((2, 3), keepdim=True) < 1, blurred, images)
 
 
-def add_noise(images: Tensor, sigma: float | Tensor, generator: torch.Generator, clip: bool = False) -> Tensor:
+def add_noise(images: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
     """Add white Gaussian noise, drawn afresh for every value of every image.
 
-    `sigma` is its standard deviation on the 0-255 scale, one for all or (N,). `clip` cuts the result off at 0 and 1, as
-    a camera does; it is no longer Gaussian there. Raises ValueError for a sigma that is negative or not one an image.
+    Args:
+        images: ``(N, C, H, W)``.
+        sigma: its standard deviation on the 0-255 scale, one for all or ``(N,)``.
+
+    Returns:
+        ``(N, C, H, W)``, not clipped, as a camera would: clipped noise is no longer Gaussian near black and white.
     """
     check_tensor(images, "images", ("N", "C", "H", "W"))
-    sigma = torch.as_tensor(sigma, dtype=images.dtype, device=images.device)
-    if sigma.shape not in ((), images.shape[:1]) or not (sigma >= 0).all():
-        raise ValueError(f"sigma must be one number or ({len(images)},), and not negative, got {sigma}")
+    levels = torch.as_tensor(sigma, dtype=images.dtype)
+    check_tensor(levels, "sigma", (len(images),) if levels.ndim else ())
+    _check_range(levels, "sigma", math.inf)
     noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
-    noisy = torch.addcmul(images, noise.to(images.device), (sigma / 255).reshape(-1, 1, 1, 1))
-    return noisy.clamp(0, 1) if clip else noisy
+    return torch.addcmul(images, noise.to(images.device), (levels.to(images.device) / 255).view(-1, 1, 1, 1))
 
 
 def apply_mask(images: Tensor, masks: Tensor, color: Sequence[float] = HOLE_COLOR) -> Tensor:
-    """Paint the missing pixels in one color, a value in [0, 1] for every channel.
-
-    Raises ValueError for masks or a color that do not fit the images.
-    """
+    """Paint the missing pixels of ``(N, C, H, W)`` in one color, a value in [0, 1] for every channel."""
     check_tensor(images, "images", ("N", "C", "H", "W"))
     check_tensor(masks, "masks", (len(images), 1, *images.shape[2:]))
     if len(color) != images.shape[1]:
         raise ValueError(f"images of {images.shape[1]} channels need a color of as many values, got {tuple(color)}")
-    return torch.where(masks.to(images.device) > 0.5, images.new_tensor(color)[:, None, None], images)
+    paint = _constant(tuple(color), images.device).to(images.dtype)
+    return torch.where(masks.to(images.device) > 0.5, paint[:, None, None], images)
 
 
 def sample(
     levels: Mapping[str, float], n: int, generator: torch.Generator, device: Device = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Draw kernels (n, 1, KERNEL_SIZE, KERNEL_SIZE) and sigma (n,) for n photos.
+    """Draw blur kernels and noise levels for n photos.
 
-    Each photo gets one of `LEVELS` by the shares in `levels`, by a fair coin a motion or a Gaussian blur (as in KAIR's
-    dataset_usrnet.py), and its strengths from the level's ranges. Raises ValueError for a name that is not in `LEVELS`,
-    and shares that are negative or do not sum to 1.
+    Each photo gets one of `LEVELS`, by a fair coin a motion or a Gaussian blur (as in KAIR's dataset_usrnet.py), and
+    its strengths from the level's ranges.
 
-    >>> kernels, sigma = sample({"none": 0.5, "low": 0.5}, 4, torch.Generator().manual_seed(0))
-    >>> bool((sigma[sigma > 0] >= 5).all() and (sigma <= 15).all())
-    True
+    Args:
+        levels: the share of each level, by its name.
+
+    Returns:
+        Kernels ``(n, 1, KERNEL_SIZE, KERNEL_SIZE)`` and sigma ``(n,)``.
     """
     unknown = [name for name in levels if name not in LEVELS]
     if unknown:
@@ -255,8 +231,8 @@ def sample(
     if min(levels.values(), default=0) < 0 or not math.isclose(sum(levels.values()), 1, abs_tol=1e-6):
         raise ValueError(f"the levels' shares must not be negative and must sum to 1, got {dict(levels)}")
     names = [name for name, share in levels.items() if share > 0]
-    ends = torch.tensor([levels[name] for name in names], dtype=torch.float32, device=device).cumsum(0)
-    ranges = torch.tensor([LEVELS[name] for name in names], dtype=torch.float32, device=device)  # (levels, 3, 2)
+    ends = _constant(tuple(levels[name] for name in names), device).cumsum(0)
+    ranges = _constant(tuple(LEVELS[name] for name in names), device)  # (levels, 3, 2)
     which, angle, coin, *draws = _uniform((7, n), generator, device)
     low, high = ranges[torch.bucketize(which, ends[:-1])].unbind(2)  # (n, 3) each
     sigma, first, second, length = (
@@ -276,20 +252,23 @@ def degrade(
 ) -> Degraded:
     """Degrade photos in the order in which a camera and then an accident do: blur, noise, hole.
 
-    Blur and noise are drawn by `sample(levels, ...)`; `masks` None makes no hole. The result is not clipped. Raises
-    ValueError for whatever `sample`, `blur`, `add_noise` and `apply_mask` refuse.
+    Args:
+        images: ``(N, C, H, W)`` in [0, 1].
+        masks: ``(N, 1, H, W)``; ``None`` makes no hole.
+        levels: of blur and noise, for `sample`.
+        color: of the hole.
 
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> photos = torch.rand(2, 3, 64, 64, generator=generator)
-    >>> degraded = degrade(photos, center_hole(2, 64, 64), {"low": 0.5, "high": 0.5}, generator)
-    >>> degraded.images.shape, degraded.masks.shape, degraded.kernels.shape, degraded.sigma.shape
-    (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 21, 21]), torch.Size([2]))
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> photos = torch.rand(2, 3, 64, 64, generator=generator)
+        >>> degraded = degrade(photos, center_hole(2, 64, 64), {"low": 0.5, "high": 0.5}, generator)
+        >>> degraded.images.shape, degraded.kernels.shape, degraded.sigma.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 21, 21]), torch.Size([2]))
     """
     check_tensor(images, "images", ("N", "C", "H", "W"))
     masks = images.new_zeros(len(images), 1, *images.shape[2:]) if masks is None else masks.to(images)
     kernels, sigma = sample(levels, len(images), generator, images.device)
-    blurred = blur(images, kernels)
-    noisy = add_noise(blurred, sigma, generator)
+    noisy = add_noise(blur(images, kernels), sigma, generator)
     return Degraded(apply_mask(noisy, masks, color), masks, kernels, sigma)
 
 
@@ -297,11 +276,23 @@ def _uniform(shape: Sequence[int], generator: torch.Generator, device: Device) -
     return torch.rand(shape, generator=generator, device=generator.device).to(device)
 
 
-def _grid(height: int, width: int, device: Device) -> tuple[Tensor, Tensor]:
-    """The pixels' centers as a column (height, 1) and a row (width,); a photo spans [0, height] x [0, width]."""
-    return torch.arange(height, device=device)[:, None] + 0.5, torch.arange(width, device=device) + 0.5
+def _normalized(kernels: Tensor) -> Tensor:
+    """(N, k, k) to (N, 1, k, k) that sum to 1."""
+    return (kernels / kernels.sum((1, 2), keepdim=True))[:, None]
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[Any, ...], device: Device) -> Tensor:
+    """A small tensor that is moved to its device once: a move in each step would make the host wait for the device."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _check_size(size: int) -> None:
     if size < 1 or size % 2 == 0:
         raise ValueError(f"a kernel's size must be odd, or it has no center, got {size}")
+
+
+def _check_range(values: Tensor, name: str, most: float) -> None:
+    """Values from 0 to ``most``. Only the host's are looked at: those on a device were drawn there, in a training."""
+    if values.device.type == "cpu" and not ((values >= 0) & (values <= most)).all():
+        raise ValueError(f"{name} must be from 0 to {most:g}, got {values}")

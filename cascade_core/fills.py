@@ -1,13 +1,15 @@
-"""What the generator finds in the hole: the paper's constant color, or the Laplace fill, which says more."""
+"""What the generator finds in the hole: the paper's constant color, or the Laplace fill, which says more.
+
+Each function raises `ValueError` for shapes that do not fit, and as `hide` says.
+"""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.linalg import LaplacianNd, SuperLU, splu
 from torch import Tensor
 
 from cascade_core.conventions import FILLS, check_tensor
@@ -24,9 +26,6 @@ def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
 
     Returns:
         ``(N, 3, H, W)``, or with the mask ``(N, 4, H, W)``.
-
-    Raises:
-        ValueError: the fill is unknown.
 
     Example:
         >>> generator_input(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8), "laplace and mask").shape
@@ -54,9 +53,6 @@ def laplace(images: Tensor, masks: Tensor) -> Tensor:
     Returns:
         ``(N, 3, H, W)``; known pixels as they were, the hole within their range.
 
-    Raises:
-        ValueError: as `hide` does.
-
     Example:
         >>> images = torch.linspace(0, 1, 5).expand(1, 3, 5, 5)
         >>> masks = torch.zeros(1, 1, 5, 5)
@@ -65,16 +61,14 @@ def laplace(images: Tensor, masks: Tensor) -> Tensor:
         True
     """
     known, missing = hide(images, masks)
-    channels, height, width = images.shape[1:]
     pixels = known.detach().flatten(2).cpu().double().numpy()  # (N, 3, HW)
     distinct, of_image = torch.unique(missing.flatten(1).cpu(), dim=0, return_inverse=True)
     for index, hole in enumerate(distinct.numpy()):
         if hole.any():
-            equations = _equations(hole.tobytes(), height, width)
-            chosen = np.flatnonzero(of_image.numpy() == index)
-            context = pixels[chosen][..., ~hole].reshape(-1, (~hole).sum())
-            solution = equations.factor.solve(-(equations.border @ context.T)).T
-            pixels[np.ix_(chosen, range(channels), np.flatnonzero(hole))] = solution.reshape(len(chosen), channels, -1)
+            factor, border = _equations(hole.tobytes(), *images.shape[2:])
+            filled = pixels[of_image.numpy() == index].reshape(-1, hole.size)  # (images and channels, HW)
+            filled[:, hole] = factor.solve(border @ filled[:, ~hole].T).T
+            pixels[of_image.numpy() == index] = filled.reshape(-1, images.shape[1], hole.size)
     return torch.where(missing, torch.from_numpy(pixels).view(images.shape).to(images), images)
 
 
@@ -90,11 +84,6 @@ def hide(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: the shapes do not fit, a mask has values other than 0 and 1, or nothing is known.
-
-    Example:
-        >>> known, missing = hide(torch.ones(1, 3, 2, 2), torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]]))
-        >>> known[0, 0].tolist()
-        [[1.0, 0.0], [1.0, 1.0]]
     """
     check_tensor(images, "images", ("N", 3, "H", "W"))
     check_tensor(masks, "masks", (len(images), 1, *images.shape[2:]))
@@ -106,33 +95,15 @@ def hide(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(missing, 0, images), missing
 
 
-class _Equations(NamedTuple):
-    """Laplace's equation in one hole."""
-
-    factor: SuperLU  # of the matrix between the hole's pixels
-    border: sparse.csr_array  # what the known pixels contribute, (hole's pixels, known pixels)
-
-
 @lru_cache(maxsize=8)
-def _equations(hole: bytes, height: int, width: int) -> _Equations:
-    """They depend on the mask alone, so images that share it, in a batch or in a training, share them."""
+def _equations(hole: bytes, height: int, width: int) -> tuple[SuperLU, sparse.csr_array]:
+    """The factorized matrix between the hole's pixels, and what the known pixels contribute.
+
+    Both depend on the mask alone, so images that share it, in a batch or in a training, share them.
+    """
     missing: NDArray[np.bool_] = np.frombuffer(hole, bool)
-    rows = _laplacian(height, width)[missing]
-    # The matrix is symmetric and positive definite: an order made for such matrices, and no pivoting.
-    factor = splu(rows[:, missing].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-    return _Equations(factor, rows[:, ~missing])
-
-
-def _laplacian(height: int, width: int) -> sparse.csr_array:
-    """Laplacian of a grid of pixels: ``(HW, HW)``, the number of neighbors less the sum over them."""
-
-    def line(length: int) -> sparse.dia_array:
-        degree = np.full(length, 2.0)
-        degree[0] -= 1
-        degree[-1] -= 1
-        side = -np.ones(length - 1)
-        return sparse.diags_array([side, degree, side], offsets=[-1, 0, 1])
-
-    return sparse.csr_array(
-        sparse.kron(sparse.eye_array(height), line(width)) + sparse.kron(line(height), sparse.eye_array(width))
-    )
+    laplacian = LaplacianNd((height, width), boundary_conditions="neumann", dtype=float).tosparse()
+    rows = sparse.csr_array(laplacian)[missing]
+    # The negative matrix is symmetric and positive definite: an order made for such matrices, and no pivoting.
+    factor = splu(-rows[:, missing].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    return factor, rows[:, ~missing]

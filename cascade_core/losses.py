@@ -3,8 +3,6 @@
 Images are ``(N, 3, H, W)`` in [0, 1], scores ``(N,)``; every loss is a scalar, the mean over the batch.
 """
 
-from pathlib import Path
-
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,10 +17,6 @@ def mse_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over all pixels of the image, hole and context alike (equation 1).
 
     The equation's sum runs over width and height; the three channels are averaged too, which only scales it.
-
-    Example:
-        >>> mse_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
-        tensor(0.2500)
     """
     check_tensor(output, "the output", target.shape)  # broadcasting would hide a mistake
     return F.mse_loss(output, target)
@@ -38,7 +32,6 @@ class PerceptualLoss(nn.Module):
     Args:
         weights: ``"imagenet"``, torchvision's trained weights, downloaded once; ``"random"``, drawn from ``seed``,
             which needs no network; or the path of a state dict of torchvision's VGG-16 (``.safetensors``, ``.pth``).
-        seed: of the random weights.
 
     Shape: two batches ``(N, 3, H, W)`` in [0, 1], H and W at least 8, to a scalar.
 
@@ -48,6 +41,9 @@ class PerceptualLoss(nn.Module):
     Reference: Johnson et al. 2016 for the loss, Simonyan and Zisserman 2015 for the network.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str = "imagenet", seed: int = 0) -> None:
         super().__init__()
         self.weights = str(weights)
@@ -55,7 +51,7 @@ class PerceptualLoss(nn.Module):
             torch.manual_seed(seed)
             self.features = make_layers(cfgs["D"], batch_norm=False)[: TAPS[-1] + 1]
             for module in self.features:
-                if isinstance(module, nn.Conv2d):  # torchvision's own initialization of VGG
+                if isinstance(module, nn.Conv2d) and module.bias is not None:  # torchvision's own initialization of VGG
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                     nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.ReLU):
@@ -71,7 +67,8 @@ class PerceptualLoss(nn.Module):
         check_tensor(output, "the output", target.shape)
         with torch.no_grad():
             wanted = self.maps(target)
-        return sum(F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)) / len(TAPS)
+        distances = [F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)]
+        return torch.stack(distances).mean()
 
     def maps(self, images: Tensor, taps: tuple[int, ...] = TAPS) -> list[Tensor]:
         """The feature maps: for the four taps 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size.
@@ -95,15 +92,12 @@ def _vgg_state(weights: str) -> dict[str, Tensor]:
     try:
         if weights == "imagenet":
             state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        elif not Path(weights).is_file():
-            raise FileNotFoundError(f"no such file: {weights}")
         elif weights.endswith(".safetensors"):
             state = load_file(weights)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # no network, no file, a broken file: whatever it was, say what to do
-        known = "imagenet" if weights == "imagenet" else f"of {weights}"
-        raise RuntimeError(f"the VGG-16 weights {known} cannot be had ({error}); {others}") from error
+        raise RuntimeError(f"the VGG-16 weights {weights} cannot be had ({error}); {others}") from error
     wanted = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     wanted = {k: v for k, v in wanted.items() if int(k.split(".")[0]) <= TAPS[-1]}
     if len(wanted) != 20:  # ten convolutions, a weight and a bias each
@@ -146,6 +140,6 @@ class GeneratorLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, fake_scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         parts = {"mse": mse_loss(output, target), "adversarial": adversarial_loss(fake_scores)}
-        if self.weights["perceptual"]:
+        if self.features is not None and self.weights["perceptual"]:
             parts["perceptual"] = self.features(output, target)
-        return sum(self.weights[name] * part for name, part in parts.items()), parts
+        return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(), parts

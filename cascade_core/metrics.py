@@ -1,9 +1,12 @@
 """PSNR and SSIM over named regions, and bootstrap intervals.
 
 Both are taken on 8-bit values, as an image file would hold them (clipped to [0, 1], times 255, rounded), and equal
-scikit-image's on uint8 images. Numbers are per image, (N,) float64, on the images' device.
+scikit-image's on uint8 images. Values are one an image, ``(N,)`` float64, on the images' device.
 
-The primary protocol: 128 px center crop, 56 px hole, PSNR on the hole, SSIM on the whole (`PRIMARY`).
+Each function raises `ValueError` for shapes that do not fit, for images that are not floats in [0, 1], and where there
+is no pixel to measure.
+
+The primary protocol: 128 px center crop, 56 px hole, PSNR on the hole, SSIM on the whole image (`PRIMARY`).
 """
 
 import math
@@ -24,24 +27,30 @@ PRIMARY = ("psnr_hole", "ssim_whole", "ssim_whole_composited")
 RADIUS = 5  # of the SSIM window: 11 taps, as in Wang et al. (2004)
 _GAUSSIAN = [math.exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-RADIUS, RADIUS + 1)]
 WINDOW = [weight / sum(_GAUSSIAN) for weight in _GAUSSIAN]
+RESAMPLES = 10_000  # of the bootstrap
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
-    """The named regions of a batch of holes.
+    """The named regions of a batch of holes: "hole", "rim", "context" (the known pixels) and "whole".
 
-    hole: the missing pixels. context: the known ones. whole: both. rim: the hole's pixels with a known pixel at most
-    `rim` rows and columns away. The rim lies inside the hole, so that compositing does not change its PSNR, and an SSIM
-    window centered there (radius 5) mostly straddles the hole's border, where a seam shows. 7 px is the width of the
-    overlap that Context Encoders (Pathak et al. 2016) weight tenfold for the seam's sake; theirs lies outside the hole.
+    The rim is the hole's pixels with a known pixel at most ``rim`` rows and columns away. It lies inside the hole, so
+    that compositing does not change its PSNR, and an SSIM window centered there mostly straddles the hole's border,
+    where a seam shows. 7 px is the width of the overlap that Context Encoders (Pathak et al. 2016) weight tenfold for
+    the seam's sake; theirs lies outside the hole.
 
-    Shape: masks (N, 1, H, W), 1 where missing; each region likewise, 1 where a pixel belongs to it.
-    Raises ValueError for another shape.
+    Args:
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
+        rim: width in px.
 
-    >>> masks = torch.zeros(1, 1, 128, 128)
-    >>> masks[..., 36:92, 36:92] = 1
-    >>> {name: int(region.sum()) for name, region in regions(masks).items()}
-    {'hole': 3136, 'rim': 1372, 'context': 13248, 'whole': 16384}
+    Returns:
+        For each region ``(N, 1, H, W)``, 1 where a pixel belongs to it.
+
+    Example:
+        >>> masks = torch.zeros(1, 1, 128, 128)
+        >>> masks[..., 36:92, 36:92] = 1
+        >>> {name: int(region.sum()) for name, region in regions(masks).items()}
+        {'hole': 3136, 'rim': 1372, 'context': 13248, 'whole': 16384}
     """
     hole = masks.float()
     check_tensor(hole, "masks", ("N", 1, "H", "W"))
@@ -50,69 +59,70 @@ def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
 
 
 def composite(output: Tensor, known: Tensor, masks: Tensor) -> Tensor:
-    """`output` inside the hole, `known` outside it; images (N, 3, H, W), masks (N, 1, H, W), 1 where missing."""
+    """``output`` inside the hole, ``known`` outside it; images ``(N, 3, H, W)``, masks ``(N, 1, H, W)``."""
     return torch.where(masks > 0.5, output, known)
 
 
 @torch.no_grad()
 def psnr(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB per image, 10 log10(255^2 / MSE), the error averaged over region and channels.
+    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE), the error averaged over region and channels.
 
-    Two images that are equal in the region have infinite PSNR.
+    Args:
+        output, target: ``(N, 3, H, W)`` in [0, 1]; what lies outside is clipped.
+        region: ``(N, 1, H, W)``, 1 inside; ``None`` for the whole image.
 
-    Shape: output, target (N, 3, H, W) in [0, 1] (what lies outside is clipped); region (N, 1, H, W), 1 inside,
-    None for the whole image; result (N,) float64.
-    Raises ValueError for differing shapes, images that are not float, and a region without a pixel.
+    Returns:
+        ``(N,)``; infinite for two images that are equal in the region.
 
-    >>> round(psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).item(), 2)  # 153 and 128 of 255
-    20.17
+    Example:
+        >>> round(psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).item(), 2)  # 153, 128 of 255
+        20.17
     """
     _check(output, target)
     return _decibels(_average(_squared_error(output, target), region))
 
 
 @torch.no_grad()
-def ssim(output: Tensor, target: Tensor, region: Tensor | None = None, padding: str = "valid") -> Tensor:
-    """Structural similarity per image (Wang et al. 2004): the mean of `ssim_map` over the windows centered in `region`.
+def ssim(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
+    """Structural similarity (Wang et al. 2004): the mean of `ssim_map` over the windows centered in a region.
 
-    It equals scikit-image's `structural_similarity(..., gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=255, channel_axis=...)` on uint8 images.
+    It equals scikit-image's ``structural_similarity(..., gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, data_range=255, channel_axis=...)`` on uint8 images. The outermost 5 px are no window's
+    center: what of the region lies there does not count. torchmetrics and kornia's "same" mirror the image at its
+    border first, so that each pixel is a center; that reads higher.
 
-    Shape: as in `psnr`. With "valid" padding the outermost 5 px are no window's center: what of `region` lies there
-    does not count. Raises ValueError as `psnr` does, for images smaller than the window, and an unknown padding.
+    Args and Returns are those of `psnr`; images smaller than the window are refused, too.
 
-    >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
-    >>> ssim(white, white).item(), round(ssim(black, white).item(), 6)  # C1 / (255^2 + C1)
-    (1.0, 0.0001)
+    Example:
+        >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
+        >>> ssim(white, white).item(), round(ssim(black, white).item(), 6)  # C1 / (255^2 + C1)
+        (1.0, 0.0001)
     """
-    return _average(ssim_map(output, target, padding), region)
+    return _average(ssim_map(output, target), region)
 
 
 @torch.no_grad()
-def ssim_map(output: Tensor, target: Tensor, padding: str = "valid") -> Tensor:
-    """Structural similarity of each 11 px Gaussian window (sigma 1.5), averaged over the channels.
-
-    padding "valid" keeps the windows that lie inside the image (Wang et al. 2004, scikit-image). "reflect" mirrors the
-    image at its border and keeps a window for each pixel, as torchmetrics and kornia's "same" do: it reads higher.
-
-    Shape: output, target (N, 3, H, W) in [0, 1], clipped; result (N, H - 10, W - 10), "reflect" (N, H, W), float64.
+def ssim_map(output: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of each 11 px Gaussian window (sigma 1.5) inside the image, averaged over the channels.
 
     The moments are float64: in float32, E[x^2] - E[x]^2 of 8-bit values errs by up to 1e-5 in the mean over a photo.
+
+    Args:
+        output, target: ``(N, 3, H, W)`` in [0, 1]; what lies outside is clipped.
+
+    Returns:
+        ``(N, H - 10, W - 10)``.
     """
     _check(output, target)
-    if padding not in ("valid", "reflect"):
-        raise ValueError(f"padding must be 'valid' or 'reflect', not {padding!r}")
     if min(output.shape[-2:]) <= 2 * RADIUS:
         raise ValueError(f"SSIM's window is 11 px; the images are {tuple(output.shape[-2:])}: give larger ones")
     # Four 128 px images at a time suit a processor's cache, twice as fast as a hundred; a GPU wants more.
     pixels = 2**16 if output.device.type == "cpu" else 2**20
     count = max(1, pixels // (output.shape[-2] * output.shape[-1]))
     if len(output) > count:
-        pairs = zip(output.split(count), target.split(count), strict=True)
-        return torch.cat([ssim_map(*pair, padding) for pair in pairs])
+        pairs = zip(torch.split(output, count), torch.split(target, count), strict=True)
+        return torch.cat([ssim_map(*pair) for pair in pairs])
     x, y = _eight_bit(output), _eight_bit(target)
-    if padding == "reflect":
-        x, y = (F.pad(image, [RADIUS] * 4, mode="reflect") for image in (x, y))
     # The two variances only occur as their sum, so four maps are enough.
     squares, product = (x * x).addcmul_(y, y), x * y
     x, y, squares, product = (_window_means(moment) for moment in (x, y, squares, product))
@@ -125,19 +135,20 @@ def ssim_map(output: Tensor, target: Tensor, padding: str = "valid") -> Tensor:
 
 @torch.no_grad()
 def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """PSNR and SSIM over each of the four `regions`, of the output as it is and (`_composited`) with the true context.
+    """PSNR and SSIM over each of the four `regions`, of the output as it is and composited with the true context.
 
-    Keys: psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and each with the suffix `_composited`. By construction
-    psnr_hole and psnr_rim equal their composited readings and psnr_context_composited is infinite; the windows of
-    ssim_context_composited still reach into the hole. With a known context, psnr_whole_composited is psnr_hole plus
-    10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in 128 px.
+    Args:
+        output, target: ``(N, 3, H, W)`` in [0, 1].
+        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
 
-    Shape: output, target (N, 3, H, W) in [0, 1]; masks (N, 1, H, W), 1 where missing; values (N,) float64.
-    Raises ValueError as `psnr` and `ssim` do, so also for an image with no hole or no context.
+    Returns:
+        ``(N,)`` for psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and for each with the suffix ``_composited``. By
+        construction psnr_hole and psnr_rim equal their composited readings and psnr_context_composited is infinite;
+        the windows of ssim_context_composited still reach into the hole. psnr_whole_composited is psnr_hole plus
+        10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in 128 px.
     """
     _check(output, target)
-    named = regions(masks)
-    result = {}
+    named, result = regions(masks), {}
     for suffix, image in (("", output), ("_composited", composite(output, target, masks))):
         error, similarity = _squared_error(image, target), ssim_map(image, target)
         for name, region in named.items():
@@ -147,7 +158,7 @@ def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 class Interval(NamedTuple):
-    """A mean over n images with its 95 % interval; format it as a float: `f"{interval:.2f}"`."""
+    """A mean over n images with its 95 % interval; format it as a float: ``f"{interval:.2f}"``."""
 
     mean: float
     low: float
@@ -163,45 +174,48 @@ class Interval(NamedTuple):
         return format(self, ".3f")
 
 
-def mean_interval(values: Tensor | Sequence[float], seed: int = 0, resamples: int = 10_000) -> Interval:
+def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
     """The mean and its 95 % bootstrap interval over images (bias-corrected and accelerated, BCa; Efron 1987).
 
     The interval says how far the mean would move with other images of the same kind, not with another training run.
-    It is nan for a single value, and where a value is infinite or nan.
+    It is NaN for a single value, and where a value is infinite or NaN.
 
-    Shape: values (N,). Raises ValueError for another shape and for no values.
+    Args:
+        values: ``(N,)``, N at least 1; a ``ValueError`` refuses another shape.
+        seed: of the resamples.
 
-    >>> print(mean_interval([18.1, 17.4, 19.0, 18.3, 16.9]))
-    17.940 [17.280, 18.540]
+    Example:
+        >>> print(mean_interval([18.1, 17.4, 19.0, 18.3, 16.9]))
+        17.940 [17.280, 18.540]
     """
-    values = torch.as_tensor(values, dtype=torch.float64).cpu().numpy()
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"values must be (N,) with N at least 1, not {values.shape}")
-    low = high = mean = float(values.mean())
-    if values.size == 1 or not np.isfinite(mean):
+    sample = torch.as_tensor(values, dtype=torch.float64).cpu().numpy()
+    if sample.ndim != 1 or sample.size == 0:
+        raise ValueError(f"values must be (N,) with N at least 1, not {sample.shape}")
+    low = high = mean = float(sample.mean())
+    if sample.size == 1 or not np.isfinite(mean):
         low = high = math.nan
-    elif np.ptp(values) > 0:  # BCa is undefined for a constant, whose mean is certain
+    elif np.ptp(sample) > 0:  # BCa is undefined for a constant, whose mean is certain
         rng = np.random.default_rng(seed)
-        low, high = bootstrap((values,), np.mean, n_resamples=resamples, batch=1000, rng=rng).confidence_interval
-    return Interval(mean, float(low), float(high), values.size)
+        low, high = bootstrap((sample,), np.mean, n_resamples=RESAMPLES, batch=1000, rng=rng).confidence_interval
+    return Interval(mean, float(low), float(high), int(sample.size))
 
 
-def paired_interval(a: Tensor, b: Tensor, seed: int = 0, resamples: int = 10_000) -> Interval:
-    """The mean of a - b and its interval, image by image: both (N,), of the same images in the same order.
+def paired_interval(a: Tensor, b: Tensor, seed: int = 0) -> Interval:
+    """The mean of a - b and its interval, image by image: both ``(N,)``, of the same images in the same order.
 
     Images differ more than methods do, so this is the interval to compare two methods by: their separate ones may
-    overlap while this one keeps clear of 0. Raises ValueError for differing shapes.
+    overlap while this one excludes zero. A ``ValueError`` refuses differing shapes.
     """
     if a.shape != b.shape:
         raise ValueError(f"paired values must be of the same images: got {tuple(a.shape)} and {tuple(b.shape)}")
-    return mean_interval(a - b, seed, resamples)
+    return mean_interval(a - b, seed)
 
 
 def _check(output: Tensor, target: Tensor) -> None:
     check_tensor(target, "the target", ("N", "C", "H", "W"))
     check_tensor(output, "the output", target.shape)
     for name, images in (("output", output), ("target", target)):
-        if images.numel() and images.detach().abs().max() > 8:  # noise overshoots [0, 1], but never by so much
+        if images.numel() and images.abs().max() > 8:  # noise overshoots [0, 1], but never by so much
             raise ValueError(f"the {name} has values up to {images.max():g}: images are in [0, 1], divide by 255")
 
 

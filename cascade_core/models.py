@@ -20,8 +20,12 @@ def initialize(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
-        if isinstance(getattr(module, "bias", None), Tensor):
-            nn.init.zeros_(module.bias)
+        if isinstance(bias := getattr(module, "bias", None), Tensor):
+            nn.init.zeros_(bias)
+
+
+def with_norm(convolution: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), activation)
 
 
 class ResidualBlock(nn.Module):
@@ -41,7 +45,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        residual: Tensor = self.layers(x)
+        return x + residual
 
 
 class InpaintingGenerator(nn.Module):
@@ -79,38 +84,31 @@ class InpaintingGenerator(nn.Module):
         self.in_channels = 4 if fill == "laplace and mask" else 3
         channels = (self.in_channels, *widths)
         self.encoder = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.LeakyReLU(0.2),
-            )
+            with_norm(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2))
             for before, after in zip(channels[:-1], channels[1:], strict=True)
         )
         self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(num_block)))
         self.decoder = nn.ModuleList(
-            nn.Sequential(
-                nn.ConvTranspose2d(after, before, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(before),
-                nn.ReLU(),
-            )
+            with_norm(nn.ConvTranspose2d(after, before, 4, stride=2, padding=1, bias=False), nn.ReLU())
             for before, after in zip(reversed(channels[1:-1]), reversed(channels[2:]), strict=True)
         )
-        self.decoder.append(nn.ConvTranspose2d(widths[0], 3, 4, stride=2, padding=1))
+        last = nn.ConvTranspose2d(widths[0], 3, 4, stride=2, padding=1)
+        self.decoder.append(last)
         initialize(self)
-        nn.init.zeros_(self.decoder[-1].weight)
+        nn.init.zeros_(last.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         check_tensor(images, "the generator's images", ("N", self.in_channels, "H", "W"))
         height, width = images.shape[-2:]
-        x = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
-        mirrored = []
+        x: Tensor = F.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
+        mirrored: list[Tensor] = []
         for layer in self.encoder:  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
             mirrored.append(x if mirrored else x[:, :3])
             x = layer(x)
         x = self.blocks(x)  # 4 -> 4
         for layer in self.decoder:  # 4 -> 8 -> 16 -> 32 -> 64 -> 128
             x = layer(x) + mirrored.pop()
-        return x[..., :height, :width]
+        return x[:, :, :height, :width]
 
 
 # Clipped weights make small activations: at the usual 1e-5, batch norm would no longer scale up a narrow critic's,
@@ -163,7 +161,8 @@ class Critic(nn.Module):
         check_tensor(images, "the critic's images", ("N", 3, self.size, self.size))
         maps = self.features(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.score(maps.float()).flatten()
+            scores: Tensor = self.score(maps.float())
+        return scores.flatten()
 
 
 class DeblurDenoiseNet(nn.Module):
@@ -181,33 +180,29 @@ class DeblurDenoiseNet(nn.Module):
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
-
-        def layer() -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.001)
-            )
-
         first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.001))
-        self.encoder = nn.ModuleList([first, layer(), layer(), layer()])
-        self.decoder = nn.ModuleList([layer(), layer(), layer()])
+        inner = [with_norm(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.LeakyReLU(0.001)) for _ in range(6)]
+        self.encoder = nn.ModuleList([first, *inner[:3]])
+        self.decoder = nn.ModuleList(inner[3:])
         self.residual = nn.Conv2d(width, 3, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.zeros_(self.residual.weight)
-        nn.init.zeros_(self.residual.bias)
-        nn.init.zeros_(first[0].bias)
 
     def forward(self, images: Tensor) -> Tensor:
         check_tensor(images, "the deblurring-denoising network's images", ("N", 3, "H", "W"))
-        x, maps = images, []
+        x, maps = images, list[Tensor]()
         for layer in self.encoder:  # 3 -> 96 -> 96 -> 96 -> 96 channels
             x = layer(x)
             maps.append(x)
         maps.pop()  # the innermost map has no mirror: it is the decoder's input
         for layer in self.decoder:
             x = layer(x) + maps.pop()
-        return images - self.residual(x)  # y = x - M(x)
+        residual: Tensor = self.residual(x)
+        return images - residual  # y = x - M(x)
 
 
 Image = TypeVar("Image")
@@ -229,12 +224,6 @@ class Cascade(nn.Module):
             of Table 2.
 
     Shape: ``(N, 3, H, W)`` to two images of that shape, named ``inpainted`` and ``restored``.
-
-    Example:
-        >>> cascade = Cascade(InpaintingGenerator((8, 8, 8, 8, 8), 1), DeblurDenoiseNet(8))
-        >>> result = cascade(torch.rand(1, 3, 64, 64))
-        >>> result.inpainted.shape, result.restored.shape
-        (torch.Size([1, 3, 64, 64]), torch.Size([1, 3, 64, 64]))
     """
 
     def __init__(self, generator: InpaintingGenerator, deblur_denoise: DeblurDenoiseNet | None = None) -> None:

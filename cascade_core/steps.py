@@ -6,12 +6,13 @@ it updates the networks and returns its losses by name.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from cascade_core.degradations import apply_mask, center_hole, degrade, rectangle_masks
+from cascade_core.degradations import apply_mask, center_hole, degrade
 from cascade_core.fills import generator_input
 from cascade_core.losses import critic_loss, mse_loss
 
@@ -19,43 +20,23 @@ from cascade_core.losses import critic_loss, mse_loss
 class Settings(Protocol):
     """What the steps ask of a profile's settings; `cascade_lab.training.profiles` says where each value is from."""
 
-    @property
-    def hole(self) -> int: ...  # side of the hole in px
-    @property
-    def hole_place(self) -> str: ...  # "center" as in the paper, or "anywhere"
-    @property
-    def hole_color(self) -> tuple[float, float, float]: ...
-    @property
-    def generator_fill(self) -> str: ...  # one of `conventions.FILLS`
-    @property
-    def critic_steps(self) -> int: ...  # for each step of the generator
-    @property
-    def critic_clip(self) -> float: ...
-    @property
-    def stage3_mix(self) -> Mapping[str, float]: ...  # shares of the levels of blur and noise
-    @property
-    def stage4_mix(self) -> Mapping[str, float]: ...
+    hole: int  # side of the hole in px
+    hole_color: tuple[float, float, float]
+    generator_fill: str  # one of `conventions.FILLS`
+    critic_steps: int  # for each step of the generator
+    critic_clip: float
+    stage3_mix: Mapping[str, float]  # shares of the levels of blur and noise
+    stage4_mix: Mapping[str, float]
 
 
+@dataclass
 class Training:
-    """A stage under way, as its step sees it.
+    """A stage under way, as its step sees it."""
 
-    Args:
-        settings: the profile's.
-        networks: what is trained and saved, by name.
-        modules: what a step calls, by name: the networks, what is made of them (the cascade), the loss.
-        optimizers: one for each module that is updated, by the module's name.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        networks: Mapping[str, nn.Module],
-        modules: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-    ) -> None:
-        self.settings, self.networks = settings, dict(networks)
-        self.modules, self.optimizers = dict(modules), dict(optimizers)
+    settings: Settings
+    networks: dict[str, nn.Module]  # what is trained and saved, by name
+    modules: dict[str, nn.Module]  # what a step calls: the networks, what is made of them (the cascade), the loss
+    optimizers: dict[str, torch.optim.Optimizer]  # one for each module that is updated, by its name
 
     def update(self, name: str, loss: Tensor) -> None:
         """One step of a module's optimizer down the loss's gradient."""
@@ -65,6 +46,10 @@ class Training:
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
+        """The holes of a batch; ``None`` for the paper's in the center. A variant overrides it."""
+        return None
 
     def autocast(self) -> AbstractContextManager[None]:
         """For what a step calls outside the modules; a training in mixed precision overrides it."""
@@ -78,7 +63,7 @@ Step = Callable[[Training, Iterator[Tensor], torch.Generator], Losses]
 def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 1: the generator fills the hole, mean squared error (equation 1)."""
     photo = next(photos)
-    loss = mse_loss(t.modules["generator"](with_hole(photo, t.settings, rng)), photo)
+    loss = mse_loss(t.modules["generator"](with_hole(photo, t.settings, t.masks(photo, rng))), photo)
     t.update("generator", loss)
     return {"mse": loss}
 
@@ -89,7 +74,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
     for _ in range(t.settings.critic_steps):
         photo = next(photos)
         with torch.no_grad():
-            filled = generator(with_hole(photo, t.settings, rng))
+            filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
         loss = critic_loss(critic(photo), critic(filled))
         t.update("critic", loss)
         clip_weights(critic, t.settings.critic_clip)
@@ -97,7 +82,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 
     photo = next(photos)
     with frozen(t.networks["critic"]) as fixed_critic:
-        filled = generator(with_hole(photo, t.settings, rng))
+        filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
         with t.autocast():
             total, parts = t.modules["loss"](filled, photo, fixed_critic(filled))
         t.update("generator", total)
@@ -116,36 +101,26 @@ def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 4: both networks as one, from the output's error back to the generator's input, nothing frozen."""
     photo = next(photos)
-    loss = mse_loss(t.modules["cascade"](with_all_faults(photo, t.settings, rng)).restored, photo)
+    loss = mse_loss(t.modules["cascade"](with_all_faults(photo, t.settings, rng, t.masks(photo, rng))).restored, photo)
     t.update("cascade", loss)
     return {"mse": loss}
 
 
-def with_hole(photo: Tensor, settings: Settings, rng: torch.Generator | None = None) -> Tensor:
-    """The photos with the settings' hole, and nothing else: the generator's input in stages 1 and 2."""
-    masks = hole_masks(photo, settings, rng)
+def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None) -> Tensor:
+    """The photos with a hole, and nothing else: the generator's input in stages 1 and 2.
+
+    Args:
+        photo: ``(N, 3, H, W)``.
+        masks: ``(N, 1, H, W)``; ``None`` for the settings' hole in the center.
+    """
+    n, _, height, width = photo.shape
+    masks = center_hole(n, height, width, settings.hole, photo.device) if masks is None else masks
     return generator_input(apply_mask(photo, masks, settings.hole_color), masks, settings.generator_fill)
 
 
-def with_all_faults(photo: Tensor, settings: Settings, rng: torch.Generator) -> Tensor:
-    """The photos with blur and noise of the settings' mix, then the hole: the generator's input in stage 4."""
-    masks = hole_masks(photo, settings, rng)
-    degraded = degrade(photo, masks, settings.stage4_mix, rng, settings.hole_color)
-    return generator_input(degraded.images, masks, settings.generator_fill)
-
-
-def hole_masks(photo: Tensor, settings: Settings, rng: torch.Generator | None = None) -> Tensor:
-    """The settings' hole in the center of each photo, as masks on the photos' device.
-
-    With ``hole_place`` "anywhere" and random numbers, every other batch, by chance, gets a rectangle elsewhere instead:
-    one for the whole batch, a quarter to a half of the photo wide and high, so its Laplace fill is factorized once.
-    """
-    n, _, height, width = photo.shape
-    if rng is not None and settings.hole_place == "anywhere":
-        coin = torch.Generator().manual_seed(rng.initial_seed())  # the host's, so that no step waits for the device
-        if torch.rand((), generator=coin) < 0.5:
-            return rectangle_masks(1, height, width, rng, device=photo.device).expand(n, -1, -1, -1)
-    return center_hole(n, height, width, settings.hole, photo.device)
+def with_all_faults(photo: Tensor, settings: Settings, rng: torch.Generator, masks: Tensor | None = None) -> Tensor:
+    """The photos with blur and noise of the settings' mix, then a hole as in `with_hole`: the input in stage 4."""
+    return with_hole(degrade(photo, None, settings.stage4_mix, rng).images, settings, masks)
 
 
 @contextmanager

@@ -140,8 +140,8 @@ class TestRestoring:
 
 class TestBook:
     def test_a_build_that_fails_is_no_measurement(self, tmp_path):
-        (tmp_path / "book").mkdir()
-        (tmp_path / "book" / "build.py").write_text("raise SystemExit(1)")
+        (tmp_path / "book" / "tools").mkdir(parents=True)
+        (tmp_path / "book" / "tools" / "build.py").write_text("raise SystemExit(1)")
         with pytest.raises(subprocess.CalledProcessError):
             book.build(tmp_path, (), "smoke")
 

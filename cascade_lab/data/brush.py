@@ -1,10 +1,28 @@
-"""Free-form holes, as a brush paints them; the paper has squares alone."""
+"""Holes that the paper does not have: rectangles anywhere, and free-form strokes of a brush."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def rectangle_masks(
+    n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Masks ``(n, 1, height, width)`` with a rectangle each, a quarter to a half of the photo wide and high, anywhere.
+
+    Example:
+        >>> bool(rectangle_masks(1, 8, 8, torch.Generator().manual_seed(0)).sum() <= 16)
+        True
+    """
+    draw = torch.rand(4, n, 1, 1, generator=generator, device=generator.device).to(device)
+    sides = torch.tensor([height, width], device=device).view(2, 1, 1, 1)
+    tall, wide = (sides * (0.25 + 0.25 * draw[:2])).round().clamp(min=1)
+    top, left = (draw[2] * (height - tall + 1)).floor(), (draw[3] * (width - wide + 1)).floor()
+    rows, columns = torch.arange(height, device=device)[:, None] + 0.5, torch.arange(width, device=device) + 0.5
+    inside = (rows > top) & (rows < top + tall) & (columns > left) & (columns < left + wide)
+    return inside[:, None].float()
 
 
 def brush_masks(

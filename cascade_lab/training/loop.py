@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cascade_core.steps import Training
+from cascade_lab.data.brush import rectangle_masks
 from cascade_lab.progress import Progress
 from cascade_lab.training import checkpoints
 from cascade_lab.training.plan import Job, Parts, Stage
@@ -62,6 +63,18 @@ class FabricTraining(Training):
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
+
+    def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
+        """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center.
+
+        It is one for the whole batch, so its Laplace fill is factorized once. The coin is the host's, so that no step
+        waits for the device.
+        """
+        coin = torch.Generator().manual_seed(rng.initial_seed())
+        if self.settings.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
+            return None
+        n, _, height, width = photo.shape
+        return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)
 
     def backward(self, loss: Tensor) -> None:
         self.fabric.backward(loss)

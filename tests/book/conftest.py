@@ -1,6 +1,7 @@
 """A small book in a temporary folder: the real workflow, with a few made-up chapters that need no torch."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from nbformat import v4
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "book"))
+TOOLS = ROOT / "book" / "tools"
+sys.path.insert(0, str(TOOLS))
 
 PARAMETERS = 'profile_name = "smoke"\ndata_folder = None\nruns_folder = "runs"\nseed = 0'
 
@@ -30,16 +32,18 @@ class Book:
 
     def __init__(self, root: Path):
         self.root, self.book, self.build = root, root / "book", root / "_build"
-        self.book.mkdir(parents=True)
-        for name in ("build.py", "execute.py", "inputs.py", "offline.py", "render.py"):
-            shutil.copy(ROOT / "book" / name, self.book)
+        self.tools = self.book / "tools"
+        self.tools.mkdir(parents=True)
+        for name in ("build.py", "command.py", "execute.py", "inputs.py", "offline.py", "render.py"):
+            shutil.copy(TOOLS / name, self.tools)
         shutil.copy(ROOT / "_config.yml", root)
-        chapters = 'CHAPTERS = {"a": [], "b": [], "c": ["a"]}'
-        text, count = re.subn(r"CHAPTERS = \{.*?\n\}", chapters, (ROOT / "book" / "Snakefile").read_text(), flags=re.S)
+        needs = 'NEEDS = {"c": ["a"]}'
+        text, count = re.subn(r"NEEDS = \{.*?\n\}", needs, (TOOLS / "Snakefile").read_text(), flags=re.S)
         assert count == 1
-        (self.book / "Snakefile").write_text(text)
-        (root / "cascade_core").mkdir()
-        (root / "cascade_core" / "models.py").write_text("x = 1\n")
+        (self.tools / "Snakefile").write_text(text)
+        for package in ("cascade_core", "cascade_lab"):
+            (root / package).mkdir()
+            (root / package / "models.py").write_text("x = 1\n")
         (root / "results").mkdir()
         files = "".join(f"  - file: {name}\n" for name in "abc")
         (self.book / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
@@ -62,16 +66,17 @@ class Book:
         path.unlink(missing_ok=True)
         return sorted(line.split()[0] for line in lines)
 
-    def make(self, *options: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, self.book / "build.py", "--cores", "2", *options]
-        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    def make(self, *options: str, **environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, self.tools / "build.py", "--cores", "2", *options]
+        env = os.environ | environment
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
 
     def execute(self, name: str, timeout: float = 60, env=None, **parameters) -> subprocess.CompletedProcess:
         """Runs one chapter as the workflow does."""
         inputs = self.build / "smoke" / "inputs" / f"{name}.json"
         inputs.parent.mkdir(parents=True, exist_ok=True)
         inputs.write_text(json.dumps({"parameters": parameters}))
-        command = [sys.executable, self.book / "execute.py", self.book / f"{name}.ipynb"]
+        command = [sys.executable, self.tools / "execute.py", self.book / f"{name}.ipynb"]
         options = ["--build", self.build / "smoke", "--timeout", str(timeout)]
         return subprocess.run([*command, *options], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
 
@@ -82,11 +87,14 @@ class Book:
         return self.build / "smoke" / "partial" / f"{name}.ipynb"
 
 
+PLACE = "ein Büchlein's {copy}, $(HOME)"  # a folder may have any name
+
+
 @pytest.fixture
 def book(tmp_path) -> Book:
-    return Book(tmp_path / "a book")
+    return Book(tmp_path / PLACE)
 
 
 @pytest.fixture(scope="module")
 def shared_book(tmp_path_factory) -> Book:
-    return Book(tmp_path_factory.mktemp("made") / "a book")
+    return Book(tmp_path_factory.mktemp("made") / PLACE)

@@ -28,7 +28,7 @@ def texts(folder):
 
 def test_it_changes_all_and_back_again(copy):
     before, repository = texts(copy), yaml.safe_load((copy / "_config.yml").read_text())["repository"]
-    address.main(copy, "https://github.com/someone/a-book.git", "release-1")
+    address.move(copy, "https://github.com/someone/a-book.git", "release-1")
     after = texts(copy)
     assert yaml.safe_load(after["_config.yml"])["repository"] == repository | {
         "url": "https://github.com/someone/a-book",
@@ -38,14 +38,14 @@ def test_it_changes_all_and_back_again(copy):
     assert "git+https://github.com/someone/a-book@release-1" in "".join(cells[1]["source"])
     assert "https://github.com/someone/a-book/blob/release-1/README.md" in after["README.md"]
     assert not re.search(address.slug(repository["url"]), "".join(after.values()))
-    address.main(copy, repository["url"], repository["branch"])
+    address.move(copy, repository["url"], repository["branch"])
     assert texts(copy) == before
 
 
 def test_another_repository_with_a_longer_name_is_left_alone(copy):
     url = yaml.safe_load((copy / "_config.yml").read_text())["repository"]["url"]
     (copy / "README.md").write_text(f"{url}-data")
-    address.main(copy, "https://github.com/someone/a-book")
+    address.move(copy, "https://github.com/someone/a-book")
     assert (copy / "README.md").read_text() == f"{url}-data"
 
 
@@ -53,5 +53,5 @@ def test_another_repository_with_a_longer_name_is_left_alone(copy):
 def test_what_is_no_address_is_refused(copy, url):
     before = texts(copy)
     with pytest.raises(ValueError, match="is not of the form https://github.com/NAME/REPO"):
-        address.main(copy, url)
+        address.move(copy, url)
     assert texts(copy) == before

@@ -1,15 +1,16 @@
 """The real chapters' sources: what a reader, Colab and the workflow each need of them."""
 
+import ast
 import re
 import tomllib
 
 import execute
+import inputs
 import nbformat
 import pytest
-import render
 import yaml
 
-from .conftest import ROOT
+from .conftest import ROOT, TOOLS
 
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
@@ -24,11 +25,11 @@ EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs",
 
 
 def test_contents_workflow_and_sources_name_the_same_chapters():
-    block = re.search(r"CHAPTERS = (\{.*?\n\})", (ROOT / "book" / "Snakefile").read_text(), flags=re.S)
-    chapters = eval(block[1], {})
-    pages = render.toc_entries(ROOT / "book" / "_toc.yml")
+    block = re.search(r"NEEDS = (\{.*?\n\})", (TOOLS / "Snakefile").read_text(), flags=re.S)
+    needs = ast.literal_eval(block[1])
+    chapters = inputs.chapters(ROOT / "book")
     assert sorted(chapters) == [path.stem for path in SOURCES]
-    assert [page for page in pages if (ROOT / "book" / f"{page}.ipynb").exists()] == list(chapters)
+    assert {*needs, *sum(needs.values(), [])} <= set(chapters)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

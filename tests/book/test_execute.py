@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 
 import execute
 import nbformat
@@ -122,3 +125,77 @@ def test_the_limit_holds_for_the_whole_chapter_and_nothing_is_left_running(book)
     pids = [int(word) for word in (book.root / "pids").read_text().split()]
     gone = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5)
     assert not gone[1]
+
+
+def start(book, code: str) -> tuple[subprocess.Popen, psutil.Process]:
+    """A chapter whose second cell runs, and its kernel."""
+    book.write("a", notebook(code + "\nopen('running', 'w').close()\nimport time; time.sleep(60)"))
+    inputs = book.build / "smoke" / "inputs" / "a.json"
+    inputs.parent.mkdir(parents=True)
+    inputs.write_text('{"parameters": {}}')
+    command = [sys.executable, book.tools / "execute.py", book.book / "a.ipynb", "--build", book.build / "smoke"]
+    process = subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (book.book / "running").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    (kernel,) = [p for p in psutil.Process(process.pid).children() if "ipykernel_launcher" in " ".join(p.cmdline())]
+    return process, kernel
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_ends_the_kernel_too(book, number):
+    process, kernel = start(book, "pass")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert psutil.wait_procs([kernel], timeout=10)[1] == []
+    assert not book.executed("a").exists()
+    if number == signal.SIGKILL:  # it leaves its scratch folder, which the next run clears
+        assert book.execute("a", timeout=8).returncode == 1
+    else:
+        assert process.returncode == 128 + number
+        assert out == "a: started\n"
+        end = f"execute.py: stopped by {number.name}; the next run goes on from what is finished"
+        assert err.splitlines()[-1] == end
+        assert "KeyboardInterrupt" not in err
+    assert not any((book.build / "smoke" / "scratch").iterdir())
+
+
+def test_under_nohup_a_hang_up_is_ignored(book):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process, _ = start(book, "pass")
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"parameters": 1}'])
+def test_inputs_that_are_missing_are_said_in_one_line(book, content):
+    path = book.build / "smoke" / "inputs" / "a.json"
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_text(content)
+    command = [sys.executable, book.tools / "execute.py", book.book / "a.ipynb", "--build", book.build / "smoke"]
+    run = subprocess.run([*command, "--timeout", "60"], capture_output=True, text=True)
+    assert run.returncode == 1
+    remedy = "run `python book/tools/build.py a`, which writes it"
+    assert run.stderr == f"execute.py: {path} does not hold the inputs of chapter a; {remedy}\n"
+
+
+def test_a_notebook_that_is_missing_is_said_in_one_line(book):
+    run = book.execute("lost")
+    assert run.returncode == 2
+    assert f"there is no notebook {book.book / 'lost.ipynb'}; name a chapter" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_not_a_notebook_is_named(book):
+    (book.book / "a.ipynb").write_text("{")
+    run = book.execute("a")
+    assert run.returncode == 1
+    assert "chapter a: " in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr

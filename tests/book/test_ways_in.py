@@ -4,11 +4,11 @@ import json
 import re
 import tomllib
 
+import inputs
 import pytest
-import render
 import yaml
 
-from .conftest import ROOT
+from .conftest import ROOT, TOOLS
 
 BOOK = ROOT / "book"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -99,8 +99,8 @@ class TestWorkflow:
     def test_names_places_that_the_build_writes(self, path):
         text = path.read_text()
         assert "path: _build/smoke/html" in text
-        assert 'BUILD / "html"' in (BOOK / "build.py").read_text()
-        assert 'build / "html"' in (BOOK / "render.py").read_text()
+        assert 'BUILD / "html"' in (TOOLS / "build.py").read_text()
+        assert 'build / "html"' in (TOOLS / "render.py").read_text()
 
     def test_the_gpu_job_waits_for_a_runner_that_somebody_has_named(self, path):
         gpu = yaml.safe_load(path.read_text())["jobs"]["gpu"]
@@ -155,7 +155,7 @@ class TestPagesToLookUp:
                     assert there, f"{part} is in no equation of {chapter}"
 
     def test_every_page_is_in_the_contents_and_every_entry_is_cited(self):
-        entries = render.toc_entries(BOOK / "_toc.yml")
+        entries = inputs.toc_entries(BOOK / "_toc.yml")
         assert {path.stem for path in PAGES} == set(entries)
         keys = re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text(), re.M)
         assert len(set(keys)) == len(keys)

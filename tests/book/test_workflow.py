@@ -2,18 +2,20 @@
 
 The tests share one small book and follow each other, because each step needs what the one before has left."""
 
+import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
-import nbformat
 import psutil
 import pytest
 
-from .conftest import notebook
+from .conftest import ROOT, notebook
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +53,24 @@ def test_only_the_changed_chapter_runs_again(book):
     assert book.make().returncode == 0
     assert book.traced() == []
     assert "said anew" in page(book), "the pages must follow a chapter that ran without them"
+    book.write("a", notebook(book.trace("a"), "print('said again')"))
+    run = book.make()
+    assert book.traced() == ["a"]
+    assert run.stdout.startswith("a: started (notebook changed)\na: done in ")
+    assert "said again" in page(book)
 
 
-def runs_folder(book) -> str:
-    return nbformat.read(book.executed("a"), 4).metadata["cascade_book"]["parameters"]["runs_folder"]
-
-
-def test_a_change_to_the_package_runs_all_again(book):
-    before = runs_folder(book)
-    module = book.root / "cascade_core" / "models.py"
-    module.write_text("x = 1  # a comment\n")
-    assert book.make("a").returncode == 0
-    assert runs_folder(book) == before, "a comment must not throw trained networks away"
-    module.write_text("x = 2\n")
-    assert book.make("a", "b", "c").returncode == 0
-    assert book.traced() == ["a", "a", "b", "c"]
-    assert runs_folder(book) != before
+def test_a_change_to_a_package_or_a_result_runs_all_again(book):
+    """Also a comment, because chapters show the sources; also settings and weights."""
+    changes = ("cascade_core/models.py", "cascade_lab/models.py", "cascade_lab/profiles.toml", "results/w.safetensors")
+    for path in changes:
+        (book.root / path).write_text("x = 1  # a comment\n")
+        assert book.make("a", "b").returncode == 0
+        assert book.traced() == ["a", "b"], path
+    assert book.make("c").returncode == 0
+    assert book.traced() == ["c"]
+    inputs = json.loads((book.build / "smoke" / "inputs" / "a.json").read_text())
+    assert inputs["parameters"]["runs_folder"] == "../_build/runs"
 
 
 def test_seed_data_and_profile_run_again(book, tmp_path):
@@ -110,32 +114,168 @@ def test_a_lost_copy_is_made_again(book):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "nowhere"], "nowhere': no such folder; give DATA the path of one"),
-        (["nochapter"], "No rule to produce smoke/done/nochapter"),
+        (["--data", "nowhere"], "data folder 'nowhere': there is no such folder; give DATA the path of one"),
+        (["nochapter"], "there is no chapter nochapter; the chapters are a, b, c"),
         (["--seed", "false"], "invalid int value: 'false'"),
-        (["--profile", "../x"], "'../x' is no profile's name"),
+        (["--profile", "../x"], "'../x' is not the name of a profile"),
+        (["--cores", "0"], "argument --cores: '0' is not a number above zero or the word all"),
+        (["--cores", "-2"], "argument --cores: '-2' is not a number above zero or the word all"),
+        (["--cores", "two"], "argument --cores: 'two' is not a number above zero or the word all"),
     ],
 )
-def test_what_cannot_be_made_is_said(book, options, message):
+def test_what_cannot_be_made_is_said_in_one_line(book, options, message):
     run = book.make(*options)
     assert run.returncode != 0
     assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stdout == ""
 
 
-def test_a_second_build_waits_and_a_signal_ends_the_first(book):
+def test_a_build_folder_that_cannot_be_written_is_named(book):
+    away = book.build.rename(book.root / "away")
+    book.build.write_text("a file")
+    run = book.make("a")
+    book.build.unlink()
+    away.rename(book.build)
+    assert run.returncode == 1
+    assert re.fullmatch(r"build\.py: .*/_build cannot be written \(File exists\); make it a folder .*\n", run.stderr)
+
+
+def kernels(pid: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(pid).children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_second_build_waits_and_a_signal_ends_the_first(book, number):
+    """SIGKILL goes to Snakemake, which cannot clear up: its chapter notices."""
     book.write("a", notebook("import time\ntime.sleep(60)"))
-    command = [sys.executable, book.book / "build.py", "a"]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    line = first.stdout.readline()
-    assert re.match("a: started", line)
+    command = [sys.executable, book.tools / "build.py", "a"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert re.match("a: started", first.stdout.readline())
     second = book.make()
     assert second.returncode == 1
-    assert "is at work in" in second.stderr
-    while not any("ipykernel" in " ".join(p.cmdline()) for p in psutil.Process(first.pid).children(recursive=True)):
+    assert re.fullmatch(r"build\.py: another build \(process \d+\) uses .*; wait for it or end it\n", second.stderr)
+    while not kernels(first.pid):
         time.sleep(0.1)
     below = psutil.Process(first.pid).children(recursive=True)
-    os.kill(first.pid, signal.SIGTERM)
-    assert first.wait(timeout=20) == 1
+    snakemake = int((book.build / "lock").read_text())
+    os.kill(snakemake if number == signal.SIGKILL else first.pid, number)
+    out, err = first.communicate(timeout=20)
+    if number != signal.SIGKILL:
+        assert first.returncode == 128 + number
+        assert err == f"build.py: stopped by {number.name}; the next run goes on from what is finished\n"
+        assert out == ""
+    assert first.returncode != 0
     assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert not any((book.build / "smoke" / "scratch").iterdir())
     book.write("a", notebook(book.trace("a")))
     assert book.make("a").returncode == 0, "what a signal ended must not block the next run"
+    assert not book.partial("a").exists()
+    book.traced()
+
+
+def test_what_a_killed_run_has_left_is_cleared(book):
+    site = book.build / "smoke" / "site"
+    scratch = book.build / "smoke" / "scratch" / "a"
+    for folder in (site, scratch, book.build / ".snakemake" / "incomplete"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "left").write_text("")
+    (book.build / "html.new").symlink_to("nowhere")
+    assert book.make("a").returncode == 0
+    assert book.traced() == []
+    assert not site.exists()
+    assert not scratch.exists()
+    assert not (book.build / ".snakemake" / "incomplete" / "left").exists()
+    assert not (book.build / "html.new").is_symlink()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_that_cannot_show_a_letter_ends_nothing(book, encoding):
+    """The chapter's failure names its cell, and the build's folder is in the last line."""
+    book.write("b", notebook("print('Größe')\n1 / 0  # Ω"))
+    run = book.make("b", PYTHONIOENCODING=encoding)
+    assert run.returncode == 1
+    assert "chapter b, cell 3 (print('" in run.stderr
+    assert "ZeroDivisionError" in run.stderr
+    assert "Traceback" not in run.stderr
+    book.write("b", notebook("print('Größe Ω')", book.trace("b")))
+    run = book.make(PYTHONIOENCODING=encoding)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Größe Ω" in (book.build / "html" / "b.html").read_text("utf-8")
+
+
+def test_the_book_needs_no_git(book, tmp_path):
+    """Neither a repository, which the small book is not in, nor the program."""
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(tmp_path / 'asked'))}\nexit 1\n")
+    program.chmod(0o755)
+    book.write("a", notebook(book.trace("a"), "'without git'"))
+    run = book.make(PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "without git" in page(book)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_snakemake_runs_the_workflow_by_itself(book):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", book.tools / "Snakefile", "--directory", book.build]
+    run = subprocess.run([*command, "--cores", "2"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Nothing to be done" in run.stderr
+    book.traced()
+    book.write("a", notebook(book.trace("a"), "'on a cluster'"))
+    run = subprocess.run([*command, "--cores", "2"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert book.traced() == ["a"]
+    assert "on a cluster" in (book.build / "smoke" / "html" / "a.html").read_text("utf-8")
+
+
+class TestMake:
+    """What a person types after `make book` arrives as it was typed, on the command line and in the environment."""
+
+    @pytest.fixture
+    def checkout(self, book):
+        """The small book with the real Makefile and an environment that looks installed."""
+        for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+            shutil.copy(ROOT / name, book.root)
+        python = book.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o755)
+        (book.root / ".venv" / "ready").write_text("")
+        return book.root
+
+    def make(self, checkout, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+        return subprocess.run(["make", *words], cwd=checkout, capture_output=True, text=True, env=env | environment)
+
+    @pytest.mark.parametrize(
+        "value", ["$(shell touch x)", "`touch x`", "$$(touch x)", 'a\'b "c"; touch x #', "$HOME", "${HOME}", "a\\ b"]
+    )
+    @pytest.mark.parametrize("way", ["word", "environment"])
+    def test_values_are_not_read_by_make_or_the_shell(self, checkout, value, way):
+        given = ([f"DATA={value}"], {}) if way == "word" else ([], {"DATA": value})
+        run = self.make(checkout, "book", *given[0], **given[1])
+        assert run.returncode != 0
+        assert f"data folder {value!r}: there is no such folder" in run.stderr
+        assert not (checkout / "x").exists()
+
+    @pytest.mark.parametrize("name", ["PROFILE", "SEED", "CORES", "ONLY"])
+    def test_nor_are_those_of_the_other_names(self, checkout, name):
+        run = self.make(checkout, "bench" if name == "ONLY" else "book", f"{name}=$(shell touch x)`touch x`")
+        assert run.returncode != 0
+        assert name == "ONLY" or "'$(shell touch x)`touch x`'" in run.stderr
+        assert not (checkout / "x").exists()
+
+    def test_links_of_a_book_that_is_not_built(self, checkout):
+        run = self.make(checkout, "links", "PROFILE=cpu")
+        assert f"render.py: {checkout / '_build' / 'cpu'} has no pages; run `make book` first" in run.stderr
+
+    def test_a_tilde_and_spaces_are_a_folder(self, checkout, tmp_path):
+        (tmp_path / "my photos").mkdir()
+        script = checkout / "book" / "tools" / "build.py"
+        good = script.read_text()
+        script.write_text(good.replace("    lock = locked()\n", "    raise ValueError(f'{data} is there')\n"))
+        run = self.make(checkout, "book", "DATA=~/my photos", HOME=str(tmp_path))
+        script.write_text(good)
+        assert f"build.py: {tmp_path / 'my photos'} is there" in run.stderr

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import scipy.ndimage
-import skimage.morphology
 import torch
 
 from cascade_core.degradations import (
@@ -18,7 +17,6 @@ from cascade_core.degradations import (
     degrade,
     gaussian_kernels,
     motion_kernels,
-    rectangle_masks,
     sample,
 )
 from cascade_lab.data.brush import brush_masks
@@ -60,64 +58,13 @@ class TestMasks:
 
     def test_center_hole_of_any_size(self):
         assert center_hole(1, 9, 9, 3)[0, 0, 3:6, 3:6].sum() == 9
-        masks = center_hole(1, 10, 9, (4, 9))
-        assert masks[0, 0, 3:7].sum() == masks.sum() == 36
+        masks = center_hole(1, 10, 9, 4)
+        assert masks[0, 0, 3:7, 2:6].sum() == masks.sum() == 16  # an odd margin is larger on the right
 
-    @pytest.mark.parametrize("hole", [0, -1, 65, (65, 8), (8, 65)])
+    @pytest.mark.parametrize("hole", [0, -1, 65])
     def test_center_hole_refuses(self, hole):
         with pytest.raises(ValueError, match="photo of 64x64"):
             center_hole(1, 64, 64, hole)
-
-    @pytest.mark.parametrize("make", [rectangle_masks, brush_masks])
-    @pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 100), (5, 7)])
-    def test_random_masks(self, make, height, width, device):
-        masks = make(16, height, width, seeded(), device=device)
-        assert masks.shape == (16, 1, height, width)
-        assert masks.device.type == device
-        assert set(masks.unique().tolist()) <= {0.0, 1.0}
-        assert (masks.sum((1, 2, 3)) > 0).all()
-        assert torch.equal(masks, make(16, height, width, seeded(), device=device))
-        assert not torch.equal(masks, make(16, height, width, seeded(1), device=device))
-        assert len({mask.cpu().numpy().tobytes() for mask in masks}) > 8  # 5x7 px: a few may agree
-
-    def test_rectangles_are_rectangles_of_the_size_asked_for(self):
-        masks = rectangle_masks(200, 40, 80, seeded(), share=(0.25, 0.5))[:, 0].bool()
-        tall, wide = masks.any(2).sum(1), masks.any(1).sum(1)
-        assert torch.equal(masks.sum((1, 2)), tall * wide)
-        assert (tall.min(), tall.max()) == (10, 20)
-        assert (wide.min(), wide.max()) == (20, 40)
-        assert masks.any(0).any(0).all()  # anywhere, up to the border
-        assert masks.any(0).any(1).all()
-
-    def test_rectangle_as_large_as_the_photo(self):
-        assert rectangle_masks(3, 6, 9, seeded(), share=(1, 1)).all()
-
-    def test_brush_masks_differ_in_how_much_they_hide(self):
-        hidden = brush_masks(64, 64, 64, seeded()).mean((1, 2, 3))
-        assert 0.15 < hidden.mean() < 0.25  # less where strokes are lost beyond the border
-        assert hidden.std() > 0.05
-        assert hidden.max() < 0.7
-
-    def test_brush_is_as_wide_as_asked(self):
-        masks = brush_masks(4, 256, 256, seeded(), brush=(8 / 256, 8 / 256))[:, 0].bool().numpy()
-        # A disc smaller than the brush (4 px) reaches nearly all that is painted; one larger, only where strokes meet.
-        reached = [
-            sum(scipy.ndimage.binary_opening(mask, skimage.morphology.disk(radius)).sum() for mask in masks)
-            for radius in (3, 5)
-        ]
-        assert reached[0] > 0.95 * masks.sum()
-        assert reached[1] < 0.5 * masks.sum()
-
-    def test_finest_brush_still_leaves_a_dot(self):
-        assert (brush_masks(64, 16, 16, seeded(), brush=(1e-6, 1e-6)).sum((1, 2, 3)) > 0).all()
-
-    def test_random_masks_refuse(self):
-        with pytest.raises(ValueError, match="share"):
-            rectangle_masks(1, 8, 8, seeded(), share=(0.5, 0.25))
-        with pytest.raises(ValueError, match="share"):
-            rectangle_masks(1, 8, 8, seeded(), share=(0.5, 1.5))
-        with pytest.raises(ValueError, match="brush"):
-            brush_masks(1, 8, 8, seeded(), brush=(0, 0.1))
 
 
 class TestGaussianKernels:
@@ -156,7 +103,7 @@ class TestGaussianKernels:
             gaussian_kernels(one, torch.zeros(1), 4)
         with pytest.raises(ValueError, match=r"\(2,\)"):
             gaussian_kernels(one, torch.zeros(2), 5)
-        with pytest.raises(ValueError, match="negative"):
+        with pytest.raises(ValueError, match="from 0 to inf"):
             gaussian_kernels(-one, torch.zeros(1), 5)
         with pytest.raises(ValueError, match="float"):
             gaussian_kernels(one.long(), torch.zeros(1), 5)
@@ -216,7 +163,7 @@ class TestMotionKernels:
         with pytest.raises(ValueError, match="odd"):
             motion_kernels(torch.ones(1), 4, seeded())
         for length in (-torch.ones(1), torch.tensor([4.1]), torch.tensor([math.nan])):
-            with pytest.raises(ValueError, match="from 0 to size - 1 = 4 px"):
+            with pytest.raises(ValueError, match="length must be from 0 to 4, got"):
                 motion_kernels(length, 5, seeded())
         for length in (torch.ones(1, 1), torch.ones(1).int()):
             with pytest.raises(ValueError, match=r"length must be floats of shape \(N,\)"):
@@ -305,12 +252,11 @@ class TestNoise:
         for neighbor in (noise.roll(1, 2), noise.roll(1, 3)):
             assert (noise * neighbor).mean().abs() < 0.03
 
-    def test_is_not_clipped_unless_asked(self, photos):
+    def test_is_not_clipped(self, photos):
         images = photos[:2]
         noisy = add_noise(images, 50.0, seeded())
         assert noisy.min() < 0
         assert noisy.max() > 1
-        assert torch.equal(add_noise(images, 50.0, seeded(), clip=True), noisy.clamp(0, 1))
 
     def test_reproducible_and_zero(self, photos):
         images = photos[:2]
@@ -326,8 +272,11 @@ class TestNoise:
 
     def test_refuses(self, photos):
         images = photos[:2]
-        for sigma in (-1.0, math.nan, torch.ones(3), torch.ones(2, 1)):
-            with pytest.raises(ValueError, match="sigma must be one number or"):
+        for sigma in (-1.0, math.nan, torch.tensor([1.0, -1.0])):
+            with pytest.raises(ValueError, match="sigma must be from 0 to inf"):
+                add_noise(images, sigma, seeded())
+        for sigma in (torch.ones(3), torch.ones(2, 1)):
+            with pytest.raises(ValueError, match=r"sigma must be floats of shape \(2,\)"):
                 add_noise(images, sigma, seeded())
         with pytest.raises(ValueError, match="uint8"):
             add_noise((images * 255).byte(), 1.0, seeded())

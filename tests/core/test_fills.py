@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_core import steps
 from cascade_core.conventions import FILLS, from_pixels, to_pixels
 from cascade_core.degradations import HOLE_COLOR, apply_mask, center_hole
 from cascade_core.fills import generator_input
 from cascade_core.models import Cascade, InpaintingGenerator
-from cascade_lab import devices, restoration
+from cascade_lab import restoration
 from cascade_lab.baselines import laplace
 from cascade_lab.evaluation import evaluate
 from cascade_lab.training import profiles, stages
@@ -56,24 +55,6 @@ class TestGenerator:
             InpaintingGenerator(fill="noise")
         with pytest.raises(ValueError, match=r"\(N, 4, H, W\), got \(1, 3, 32, 32\)"):
             InpaintingGenerator((4, 4, 4, 4, 4), 1, "laplace and mask")(torch.zeros(1, 3, 32, 32))
-
-
-class TestHolesAnywhere:
-    def test_half_of_the_batches_have_one_rectangle_elsewhere(self, photos):
-        profile = profiles.read("smoke", {"hole_place": "anywhere"})
-        center = center_hole(*photos[:, 0].shape, profile.hole)
-        places = [steps.hole_masks(photos, profile, devices.random_for("cpu", i)) for i in range(100)]
-        moved = [masks for masks in places if not torch.equal(masks, center)]
-        assert 30 < len(moved) < 70
-        for masks in moved:
-            assert (masks == masks[:1]).all()
-            assert 0.2**2 < masks.mean() < 0.55**2
-
-    def test_the_paper_s_hole_stays(self, photos):
-        profile = profiles.read("smoke")
-        assert torch.equal(
-            steps.hole_masks(photos, profile, devices.random_for("cpu", 0)), steps.hole_masks(photos, profile)
-        )
 
 
 class TestCascadePlus:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from scipy.sparse.linalg import LaplacianNd
 
 from cascade_core.degradations import center_hole
-from cascade_core.fills import _laplacian
 from cascade_lab.baselines import laplace
 from cascade_lab.data.brush import brush_masks
 
@@ -19,7 +19,8 @@ X, Y = torch.meshgrid(torch.linspace(0, 1, 20), torch.linspace(0, 1, 20), indexi
 
 @pytest.mark.parametrize("values", [X * 0 + 0.3, 0.2 + 0.5 * X + 0.3 * Y, X * Y, 0.5 + 0.5 * (X**2 - Y**2)])
 def test_recovers_harmonic_functions_exactly(values, device):
-    images, masks = surface(values).to(device), center_hole(1, 20, 20, (9, 12)).to(device)
+    images, masks = surface(values).to(device), torch.zeros(1, 1, 20, 20, device=device)
+    masks[..., 5:14, 4:16] = 1
     torch.testing.assert_close(laplace(images, masks), images, atol=1e-6, rtol=0)
 
 
@@ -40,7 +41,9 @@ def test_goes_on_flat_where_the_hole_takes_a_whole_side():
 def test_each_missing_pixel_is_the_mean_of_its_neighbors(photos):
     masks = brush_masks(4, 64, 64, torch.Generator().manual_seed(0))
     filled = laplace(photos.double(), masks)
-    excess = (_laplacian(64, 64) @ filled.flatten(2).reshape(12, -1).numpy().T).T.reshape(4, 3, 64, 64)
+    excess = (
+        LaplacianNd((64, 64), boundary_conditions="neumann", dtype=float) @ filled.flatten(2).reshape(12, -1).numpy().T
+    ).T.reshape(4, 3, 64, 64)
     assert (torch.from_numpy(excess) * masks).abs().max() < 1e-10
     assert (torch.from_numpy(excess) * (1 - masks)).abs().max() > 0.1
 

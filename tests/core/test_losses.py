@@ -75,7 +75,7 @@ class TestPerceptual:
             RuntimeError, match=r'imagenet cannot be had \(no network\); choose .*"random", or the path'
         ):
             PerceptualLoss("imagenet")
-        with pytest.raises(RuntimeError, match="no such file: nowhere.pth"):
+        with pytest.raises(RuntimeError, match="No such file or directory: 'nowhere.pth'"):
             PerceptualLoss("nowhere.pth")
         torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
         with pytest.raises(RuntimeError, match="no state dict of torchvision's VGG-16"):

@@ -175,6 +175,14 @@ class TestCascade:
         result = Cascade(trained(small_generator())).eval()(photos)
         assert torch.equal(result.restored, result.inpainted)
 
+    def test_hooks_see_both_networks(self, photos):
+        """So do DDP and torch.compile: the cascade calls its networks, not a method of theirs."""
+        cascade, seen = Cascade(trained(small_generator()), trained(DeblurDenoiseNet(8))), []
+        for name, network in cascade.named_children():
+            network.register_forward_hook(lambda *_, name=name: seen.append(name))
+        cascade(photos)
+        assert seen == ["generator", "deblur_denoise"]
+
     def test_gradient_reaches_the_generators_input(self, photos):
         cascade = Cascade(trained(small_generator()), trained(DeblurDenoiseNet(8))).train()
         images = photos.clone().requires_grad_()

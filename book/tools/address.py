@@ -1,18 +1,18 @@
 """Changes the repository's address and branch wherever they are written.
 
-    python book/address.py https://github.com/NAME/REPO [branch]
+    python book/tools/address.py https://github.com/NAME/REPO [branch]
 
 They stand in _config.yml, from which the pages' buttons are made. Everything else that names them is written anew from
 there: the cell by which each chapter installs the package on Colab, and links in the README and the other pages.
 """
 
 import re
-import sys
 from pathlib import Path
 
 import yaml
+from command import Parser, run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ("_config.yml", "*.md", "*.toml", "*.cff", "environment.yml", ".github/**/*.yml", "book/*.md", "book/*.ipynb")
 
 
@@ -36,13 +36,12 @@ def change(text: str, old: tuple[str, str], new: tuple[str, str]) -> str:
     >>> change("[it](https://github.com/a/b/blob/main/book)", ("a/b", "main"), ("c/d", "dev"))
     '[it](https://github.com/c/d/blob/dev/book)'
     """
-    before, name, end = r"(?<![\w./-])((?:[\w+.:/-]*/)?)", re.escape(old[0]), r"(?![\w-])"
-    branch = rf"(@|/(?:blob|tree|raw|edit)/|/){re.escape(old[1])}{end}"
-    text = re.sub(f"{before}{name}{branch}", lambda m: f"{m[1]}{new[0]}{m[2]}{new[1]}", text)
-    return re.sub(f"{before}{name}{end}", lambda m: f"{m[1]}{new[0]}", text)
+    branch = rf"(@|/(?:blob|tree|raw|edit)/|/){re.escape(old[1])}(?![\w-])"
+    address = rf"(?<![\w.-]){re.escape(old[0])}(?![\w-])(?:{branch})?"
+    return re.sub(address, lambda match: new[0] + (match[1] + new[1] if match[1] else ""), text)
 
 
-def main(root: Path, url: str, branch: str | None = None) -> list[Path]:
+def move(root: Path, url: str, branch: str | None = None) -> list[Path]:
     """Rewrites the files below the root and returns those that changed; without a branch it stays as it is."""
     config = root / "_config.yml"
     repository = yaml.safe_load(config.read_text("utf-8"))["repository"]
@@ -61,11 +60,14 @@ def main(root: Path, url: str, branch: str | None = None) -> list[Path]:
     return changed
 
 
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("url", help="https://github.com/NAME/REPO")
+    parser.add_argument("branch", nargs="?", help="without it the branch stays as it is")
+    args = parser.parse_args()
+    for path in move(ROOT, args.url, args.branch):
+        print(path.relative_to(ROOT))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    try:
-        for path in main(ROOT, *sys.argv[1:]):
-            print(path.relative_to(ROOT))
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

@@ -30,16 +30,11 @@ def mend(app: Sphinx, page: str, template: str, context: dict, doctree: object) 
     """What a screen reader would stumble over: a list of citations says that it is a list but its children say that
     they are none; the parameters of a signature are a list of definitions without a term. Now all of them are plain."""
     body = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
-    context["body"] = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", lambda match: plain(match[1]), body)
-
-
-def plain(parameters: str) -> str:
-    """The lines of a signature's parameters without the marks of a list.
-
-    >>> plain("<dd>x: int</dd>\\n")
-    '<span class="parameter-line">x: int</span>\\n'
-    """
-    return parameters.replace("<dd>", '<span class="parameter-line">').replace("</dd>", "</span>")
+    context["body"] = re.sub(
+        r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>",
+        lambda parameters: re.sub("<dd>(.*)</dd>", r'<span class="parameter-line">\1</span>', parameters[1]),
+        body,
+    )
 
 
 # The search shows a piece of each page that it finds, which a browser may not read when the book is opened as a file.

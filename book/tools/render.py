@@ -1,13 +1,13 @@
 """Builds the pages from the executed chapters; a warning is an error.
 
-    python book/render.py --build _build/smoke 01_data_synthesis 02_networks ...
+    python book/tools/render.py --build _build/smoke            the pages: what `make book` calls at the end
+    python book/tools/render.py --links                         asks every address outside: what `make links` calls
 
 The sources' pages and the executed copies are laid side by side in BUILD/stage under the names that they have in
 book/, so a page's links, and its Colab button, mean the source notebook. Jupyter Book would build a page from a
 notebook that failed and say nothing, so each copy is checked once more.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -16,40 +16,28 @@ import sys
 from pathlib import Path
 
 import nbformat
-import yaml
-from execute import MEASURED, RECORD, ChapterError, read_executed, tags
+from command import Parser, run
+from execute import MEASURED, RECORD, read_executed, tags
+from inputs import chapters
 from PIL import Image
 
 from cascade_lab import published
 
-BOOK = Path(__file__).resolve().parent
+BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
 
 
-def toc_entries(toc: Path) -> list[str]:
-    """The pages that the table of contents names, in its order."""
-
-    def files(node: object) -> list[str]:
-        if isinstance(node, list):
-            return [name for item in node for name in files(item)]
-        if isinstance(node, dict):
-            own = [node[key] for key in ("root", "file") if key in node]
-            return own + [name for value in node.values() for name in files(value)]
-        return []
-
-    return files(yaml.safe_load(toc.read_text("utf-8")))
-
-
-def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
-    """Lays out the pages' sources; raises ValueError if a page of the contents is missing or a chapter is in none."""
+def stage(build: Path) -> None:
+    """Lays out the pages' sources in BUILD/stage."""
+    folder = build / "stage"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml"]:
-        shutil.copy(source, folder)
-    if (BOOK / "_static").is_dir():
-        shutil.copytree(BOOK / "_static", folder / "_static")
-    for chapter in chapters:
-        nb = read_executed(executed / f"{chapter}.ipynb", chapter)
+    for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml", *BOOK.glob("_static/**/*")]:
+        if source.is_file():
+            target = folder / source.relative_to(BOOK)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)  # without its mode, which may be read-only
+    for chapter in chapters(BOOK):
+        nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
         for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
@@ -57,17 +45,10 @@ def stage(folder: Path, executed: Path, chapters: list[str]) -> None:
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
-        profile = nb.metadata.pop(RECORD, {}).get("parameters", {}).get("profile_name", "")
-        nb.cells[0].source += f"\n\n*{took(profile, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
+            part.metadata.pop(RECORD, None)
+        nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
-    entries = toc_entries(folder / "_toc.yml")
-    for entry in entries:
-        if not any((folder / f"{entry}{end}").exists() for end in ("", ".md", ".ipynb")):
-            raise ValueError(f"_toc.yml names {entry!r}: there is no such page or chapter")
-    for chapter in chapters:
-        if chapter not in entries:
-            raise ValueError(f"chapter {chapter}: _toc.yml does not name it, so no page would show it")
 
 
 def took(profile: str, seconds: float, bytes: int, threads: int) -> str:
@@ -90,25 +71,27 @@ def recorded(chapter: str) -> str:
     return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."
 
 
+def jupyter_book(build: Path, output: Path, *options: str, **manner) -> subprocess.CompletedProcess:
+    """Runs Jupyter Book on BUILD/stage."""
+    staged = build / "stage"
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", staged, "--config", CONFIG]
+    folders = ["--toc", staged / "_toc.yml", "--path-output", output]
+    return subprocess.run([*command, *folders, *options], **manner)
+
+
 def render(build: Path) -> None:
-    """Runs Jupyter Book on BUILD/stage and puts the pages into BUILD/html."""
-    site = build / "site"
+    """Puts the pages into BUILD/html."""
+    site, log = build / "site", build / "logs" / "pages.log"
     shutil.rmtree(site, ignore_errors=True)
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", build / "stage"]
-    options = ["--config", CONFIG, "--toc", build / "stage" / "_toc.yml", "--path-output", site]
-    run = subprocess.run(
-        [*command, *options, "-W", "-n", "--keep-going"],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    (build / "logs").mkdir(exist_ok=True)
-    log = build / "logs" / "pages.log"
-    log.write_text(run.stdout)
-    if run.returncode:
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
+    manner = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    utf8 = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    made = jupyter_book(build, site, "-W", "-n", "--keep-going", **manner, env=utf8)
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(made.stdout, "utf-8")
+    if made.returncode:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", made.stdout)
         warnings = [line for line in plain.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
-        raise ValueError("\n".join(["pages: Jupyter Book found faults", *warnings, f"  all it said: {log}"]))
+        raise ValueError("\n".join(["pages: Jupyter Book found faults", *warnings, f"  its whole output: {log}"]))
     lighten(site / "_build" / "html")
     shutil.rmtree(build / "html", ignore_errors=True)
     os.replace(site / "_build" / "html", build / "html")
@@ -138,17 +121,21 @@ def lighten(html: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chapters", nargs="+", help="names of the chapters, without .ipynb")
-    parser.add_argument("--build", type=Path, required=True, help="the folder that has executed/")
+    parser = Parser(__doc__)
+    made = BOOK.parent / "_build" / (os.environ.get("BOOK_PROFILE") or "smoke")
+    parser.add_argument("--build", type=Path, default=made, help="the folder that has executed/")
+    parser.add_argument("--links", action="store_true", help="check the addresses outside instead")
     args = parser.parse_args()
     build = args.build.resolve()
+    if args.links:
+        if not (build / "stage").is_dir():
+            raise ValueError(f"{build} has no pages; run `make book` first, with the same PROFILE")
+        return jupyter_book(build, build.parent / "links", "--builder", "linkcheck").returncode
     try:
-        stage(build / "stage", build / "executed", args.chapters)
+        stage(build)
         render(build)
-    except (ChapterError, ValueError) as error:
-        (build / "partial").mkdir(exist_ok=True)
-        (build / "partial" / "pages.txt").write_text(f"{error}\n")
+    except ValueError as error:
+        (build / "partial" / "pages.txt").write_text(f"{error}\n", "utf-8")
         print("pages: FAILED", flush=True)
         return 1
     (build / "done" / "pages").touch()
@@ -157,4 +144,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

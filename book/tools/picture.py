@@ -1,5 +1,5 @@
-"""Makes the pictures of the README and the first page anew: `python book/picture.py` writes book/_static/restored.png
-and the curtain book/_static/curtain.html, from the weights that come with the book and photos that they never saw."""
+"""Makes the pictures of the README and the first page anew: `python book/tools/picture.py` writes restored.png and the
+curtain curtain.html into book/_static, from the weights that come with the book and photos that they never saw."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from cascade_lab.evaluation import evaluate
 from cascade_lab.show import figures, interactive
 from cascade_lab.training import checkpoints, stages
 
-STATIC = Path(__file__).parent / "_static"
+STATIC = Path(__file__).resolve().parents[1] / "_static"
 SIDE = 384  # px of the curtain's photo
 PEN = (0.012, 0.02)  # width of its scratches, as shares of the side
 

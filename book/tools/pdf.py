@@ -1,24 +1,24 @@
 """Prints the built pages into one PDF file with a bookmark for each page, and links it from the first one: `make pdf`.
 
-    python book/pdf.py --html _build/html  # writes _build/html/book.pdf
+    python book/tools/pdf.py --html _build/html  # writes _build/html/book.pdf
 
 A Chromium or Chrome that is installed prints them, solutions unfolded. A link from one page to another becomes a jump
 within the file; a path of this machine never gets into it.
 """
 
-import argparse
 import io
+import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
+from command import Parser, run
+from inputs import toc_entries
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject
-from render import toc_entries
 
-TOC = Path(__file__).resolve().parent / "_toc.yml"
+TOC = Path(__file__).resolve().parents[1] / "_toc.yml"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SETTLE = """async () => {
     document.querySelectorAll("details").forEach(each => each.open = true);
@@ -47,19 +47,11 @@ def printed(page: Page, path: Path) -> tuple[str, bytes]:
     page.add_style_tag(content=PAPER)  # no line runs over the paper's edge, and the bookmarks are the contents
     if not page.evaluate(SETTLE):
         raise ValueError(f"{path}: its formulas were not rendered")
+    heading = "h1 => h1.firstChild.nodeType === 3 ? h1.firstChild.data : h1.innerText"
+    title = page.locator("h1").first.evaluate(heading).strip()
     margins = dict.fromkeys(("top", "bottom", "left", "right"), "16mm")
-    pdf = page.pdf(
-        format="A4",
-        scale=0.75,
-        margin=margins,
-        display_header_footer=True,
-        header_template="<i></i>",
-        footer_template=FOOTER,
-    )
-    heading = page.locator("h1").first.evaluate(
-        "h1 => h1.firstChild.nodeType === 3 ? h1.firstChild.data : h1.innerText"
-    )
-    return heading.strip(), pdf
+    around = {"display_header_footer": True, "header_template": "<i></i>", "footer_template": FOOTER}
+    return title, page.pdf(format="A4", scale=0.75, margin=margins, **around)
 
 
 def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
@@ -67,8 +59,7 @@ def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
     book, first = PdfWriter(), {}
     for path, (heading, pdf) in parts.items():
         first[path.resolve().as_uri()] = len(book.pages)
-        book.append(PdfReader(io.BytesIO(pdf)), import_outline=False)
-        book.add_outline_item(title=heading, page_number=first[path.resolve().as_uri()])
+        book.append(PdfReader(io.BytesIO(pdf)), outline_item=heading, import_outline=False)
     for page in book.pages:
         kept = ArrayObject()
         for annotation in page.get("/Annots", ()):
@@ -77,9 +68,8 @@ def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
             target = first.get(address.split("#")[0])
             if target is not None:
                 place = ArrayObject([book.pages[target].indirect_reference, NameObject("/Fit")])
-                link[NameObject("/A")] = DictionaryObject(
-                    {NameObject("/S"): NameObject("/GoTo"), NameObject("/D"): place}
-                )
+                jump = {NameObject("/S"): NameObject("/GoTo"), NameObject("/D"): place}
+                link[NameObject("/A")] = DictionaryObject(jump)
             if target is not None or not address.startswith("file:"):
                 kept.append(annotation)
         page[NameObject("/Annots")] = kept
@@ -89,44 +79,34 @@ def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
 
 def link_from(index: Path) -> None:
     """Turns the first page's words on how to make the file into a link to it."""
-    text, count = re.subn(
-        r'<(em|a) id="book-pdf".*?</\1>',
-        '<a id="book-pdf" href="book.pdf">the whole book as a PDF file</a>',
-        index.read_text("utf-8"),
-        flags=re.DOTALL,
-    )
+    link = '<a id="book-pdf" href="book.pdf">the whole book as a PDF file</a>'
+    text, count = re.subn(r'<(em|a) id="book-pdf".*?</\1>', link, index.read_text("utf-8"), flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{index} has {count} places for the link to the PDF; it needs one")
     index.write_text(text, "utf-8")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(__doc__)
     parser.add_argument("--html", type=Path, required=True, help="the folder of the built pages")
     html = parser.parse_args().html
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        print(f"pdf: no browser to print with; install one of {', '.join(BROWSERS)}", file=sys.stderr)
-        return 1
+        raise ValueError(f"there is no browser to print with; install one of {', '.join(BROWSERS)}")
     pages = [html / f"{entry}.html" for entry in toc_entries(TOC)]
     missing = [path.name for path in pages if not path.exists()]
     if missing:
-        print(f"pdf: {html} lacks {', '.join(missing)}; run `make book` first", file=sys.stderr)
-        return 1
-    try:
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-            page = chromium.new_page(color_scheme="light")
-            book = joined({path: printed(page, path) for path in pages})
-            chromium.close()
-        book.write(html / "book.pdf")
-        link_from(html / "index.html")
-    except ValueError as error:
-        print(f"pdf: {error}", file=sys.stderr)
-        return 1
+        raise ValueError(f"{html} lacks {', '.join(missing)}; run `make book` first")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        page = chromium.new_page(color_scheme="light")
+        book = joined({path: printed(page, path) for path in pages})
+        chromium.close()
+    book.write(html / "book.new")
+    os.replace(html / "book.new", html / "book.pdf")  # half a file never stands where a reader looks
+    link_from(html / "index.html")
     print(f"The PDF: {html / 'book.pdf'}, {len(book.pages)} pages")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
