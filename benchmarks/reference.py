@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cascade_lab import cli, data, devices, published
+from cascade_lab import PAUSED, cli, data, devices, published
 from cascade_lab.evaluation import ablation, evaluate
 from cascade_lab.training import checkpoints, profiles, stages
 
@@ -119,7 +119,7 @@ def main() -> None:
             continue
         left = (until - time.monotonic()) / 60
         if left <= 0:
-            parser.exit(cli.PAUSED, "paused between two tasks; the same command goes on\n")
+            parser.exit(PAUSED, "paused between two tasks; the same command goes on\n")
         pausing = ["--minutes", str(left)] if command is not published.main and command is not evaluate.main else []
         print(f"{command.__module__} {' '.join(arguments)}", flush=True)
         command([*arguments, *(pausing if args.minutes < float("inf") else [])])

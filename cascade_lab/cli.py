@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from cascade_lab import PAUSED
+
 app = typer.Typer(
     name="cascade",
     help="The deep cascade of Zhao et al. (2017): train it, measure it, restore photos with it.",
@@ -22,7 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PAUSED = 75  # exit status: "temporary failure, try again" (sysexits.h)
 EXPECTED = (ValueError, RuntimeError, OSError, ImportError, AssertionError)  # AssertionError: torch has no such device
 
 

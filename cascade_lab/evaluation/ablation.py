@@ -24,8 +24,7 @@ from torch import Tensor
 
 from cascade_core.metrics import Interval
 from cascade_core.models import Cascade
-from cascade_lab import data, devices
-from cascade_lab.cli import PAUSED
+from cascade_lab import PAUSED, data, devices
 from cascade_lab.evaluation import evaluate
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
