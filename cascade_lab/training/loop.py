@@ -47,7 +47,7 @@ class FabricTraining(Training):
     def __init__(
         self, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module], parts: Parts, steps: int
     ) -> None:
-        super().__init__(profile, networks, {}, {})
+        super().__init__(profile, dict(networks), {}, {})
         self.fabric = fabric
         self.rates: dict[str, LambdaLR] = {}
         for name, module in parts.modules.items():

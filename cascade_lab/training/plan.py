@@ -29,8 +29,8 @@ class Parts(NamedTuple):
         constant: the optimizers whose learning rate stays, instead of rising and falling.
     """
 
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
+    modules: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
     constant: tuple[str, ...] = ()
 
 

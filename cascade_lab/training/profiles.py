@@ -157,9 +157,8 @@ class Profile(BaseModel):
         return self.stage1_batch
 
 
-_Complete = create_model(
-    "_Complete", __base__=Profile, __module__=__name__, **{name: (_rule(name)[0], ...) for name in SETTINGS}
-)
+_FIELDS: dict[str, Any] = {name: (_rule(name)[0], ...) for name in SETTINGS}
+_Complete = create_model("_Complete", __base__=Profile, __module__=__name__, **_FIELDS)
 
 
 def validated(values: Mapping[str, Any], owner: str) -> Profile:

@@ -75,7 +75,7 @@ def joined(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) ->
     return with_adam(stage, profile, {"cascade": Cascade(**networks)})
 
 
-STAGES = {
+STAGES: dict[int | str, Stage] = {
     1: Stage(1, "stage 1: generator, MSE", steps.step_1, ("generator",)),
     2: Stage(
         2,
