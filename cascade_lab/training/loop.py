@@ -48,7 +48,7 @@ class FabricTraining(Training):
         self, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module], parts: Parts, steps: int
     ) -> None:
         super().__init__(profile, dict(networks), {}, {})
-        self.fabric = fabric
+        self.profile, self.fabric = profile, fabric
         self.rates: dict[str, LambdaLR] = {}
         for name, module in parts.modules.items():
             if fabric.world_size > 1 and fabric.device.type == "cuda":  # there is none for CPUs
@@ -71,7 +71,7 @@ class FabricTraining(Training):
         waits for the device.
         """
         coin = torch.Generator().manual_seed(rng.initial_seed())
-        if self.settings.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
+        if self.profile.hole_place == "center" or torch.rand((), generator=coin) < 0.5:
             return None
         n, _, height, width = photo.shape
         return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)
@@ -160,7 +160,7 @@ def _advance(t: FabricTraining, stage: Stage, job: Job, batches: Iterator[Tensor
             rate.step()
         t.step += 1
     # the one place that waits for the device
-    return {name: float(t.fabric.all_reduce(total / (end - first))) for name, total in sums.items()}
+    return {name: torch.as_tensor(t.fabric.all_reduce(total / (end - first))).item() for name, total in sums.items()}
 
 
 def on_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -70,7 +70,7 @@ def find_vgg(profile: Profile) -> None:
         PerceptualLoss(profile.perceptual_weights)
 
 
-def joined(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
     """Both networks as one cascade."""
     return with_adam(stage, profile, {"cascade": Cascade(**networks)})
 
@@ -154,7 +154,7 @@ def train(
     for each in pending:
         fit(each, job)
     folder = folder_of(stage, job)
-    history, record = checkpoints.finished(folder)
+    history, record = checkpoints.finished(folder)  # type: ignore[misc]
     networks = load(folder / checkpoints.WEIGHTS)
     return Run(folder, {name: n.to(job.fabric.device) for name, n in networks.items()}, history, record)
 
