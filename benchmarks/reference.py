@@ -19,8 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cascade_lab import data, devices, published
-from cascade_lab.cli import PAUSED
+from cascade_lab import PAUSED, data, devices, published
 from cascade_lab.evaluation import ablation, records
 from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
 from cascade_lab.evaluation.protocol import Protocol, open_test_photos

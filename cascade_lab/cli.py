@@ -18,6 +18,8 @@ from typing import Annotated
 
 import typer
 
+from cascade_lab import PAUSED
+
 app = typer.Typer(
     name="cascade",
     help="The deep cascade of Zhao et al. (2017): train it, measure it, restore photos with it.",
@@ -29,7 +31,6 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a data set: fetch, verify, list photos.")
 app.add_typer(data, name="data")
 
-PAUSED = 75  # exit status: "temporary failure, try again" (sysexits.h)
 EXPECTED = (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError)
 
 

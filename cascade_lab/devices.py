@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ def fabric_for(precision: str = "auto", accelerator: str = "auto", devices: int 
         raise ValueError(f"a training needs at least one device and one node, got {devices=} and {nodes=}")
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    precision = best_precision(precision, torch.device(accelerator))
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)
+    kind: Any = best_precision(precision, torch.device(accelerator))
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=kind)
     fabric.launch()
     return fabric
 
@@ -49,5 +50,5 @@ def best_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
     return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"

@@ -31,17 +31,18 @@ class Progress:
         self.interval = 0.5 if self.handle or self.terminal else 10.0
 
     def line(self, step: int, losses: dict[str, float]) -> str:
-        return tqdm.format_meter(
+        words = tqdm.format_meter(
             step,
             self.total,
             time.monotonic() - self.begin,
-            ncols=shutil.get_terminal_size().columns - 1 if self.terminal else None,
             prefix=self.title,
             ascii=True,
             unit=" steps",
             postfix=", ".join(f"{name} {value:.3g}" for name, value in losses.items()),
             initial=self.done,
         )
+        room = shutil.get_terminal_size().columns - 1
+        return words[:room].ljust(room) if self.terminal else words
 
     def update(self, step: int, losses: dict[str, float]) -> None:
         now, last = time.monotonic(), step >= self.total

@@ -40,13 +40,14 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise OSError(
-            f"{folder} cannot be written ({str(error).splitlines()[0]}); "
+            f"{folder} cannot be written ({reason}); "
             "make room there: the same command goes on from the last step that was saved"
         ) from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a temporary name beside ``path``, then rename it: the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

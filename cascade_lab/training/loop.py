@@ -47,8 +47,8 @@ class FabricTraining(Training):
     def __init__(
         self, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module], parts: Parts, steps: int
     ) -> None:
-        super().__init__(profile, networks, {}, {})
-        self.fabric = fabric
+        super().__init__(profile, dict(networks), {}, {})
+        self.profile, self.fabric = profile, fabric
         self.rates: dict[str, LambdaLR] = {}
         for name, module in parts.modules.items():
             if fabric.world_size > 1 and fabric.device.type == "cuda":  # there is none for CPUs
@@ -61,7 +61,8 @@ class FabricTraining(Training):
             if name not in parts.constant:
                 self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
-        self.step, self.seconds, self.history = 0, 0.0, []
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
         self._coins = torch.Generator()
 
     def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
@@ -70,7 +71,7 @@ class FabricTraining(Training):
         It is one for the whole batch, so its Laplace fill is factorized once. The coin is the host's, so that no step
         waits for the device.
         """
-        if self.settings.hole_place == "center":
+        if self.profile.hole_place == "center":
             return None
         if self._coins.initial_seed() != rng.initial_seed():
             self._coins = torch.Generator().manual_seed(rng.initial_seed())
@@ -163,7 +164,7 @@ def _advance(t: FabricTraining, stage: Stage, job: Job, batches: Iterator[Tensor
             rate.step()
         t.step += 1
     # the one place that waits for the device
-    return {name: float(t.fabric.all_reduce(total / (end - first))) for name, total in sums.items()}
+    return {name: torch.as_tensor(t.fabric.all_reduce(total / (end - first))).item() for name, total in sums.items()}
 
 
 def on_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -33,7 +33,7 @@ def without_prose(source: str, name: str = "<module>") -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [part for part in body if not _is_prose(part)]
+            body[:] = [part for part in body if not _is_prose(part)]
     return ast.unparse(tree)
 
 

@@ -15,8 +15,8 @@ from cascade_lab import data, devices
 from cascade_lab.training import profiles
 from cascade_lab.training.profiles import Profile
 
-SIZES = ("size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width")
-SIZES += ("hole", "hole_color", "generator_fill", "context_encoder_bottleneck")
+SIZES = ["size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width"]
+SIZES += ["hole", "hole_color", "generator_fill", "context_encoder_bottleneck"]
 """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
 
 
@@ -29,8 +29,8 @@ class Parts(NamedTuple):
         constant: the optimizers whose learning rate stays, instead of rising and falling.
     """
 
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
+    modules: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
     constant: tuple[str, ...] = ()
 
 

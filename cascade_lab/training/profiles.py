@@ -157,9 +157,8 @@ class Profile(BaseModel):
         return self.stage1_batch
 
 
-_Complete = create_model(
-    "_Complete", __base__=Profile, __module__=__name__, **{name: (_rule(name)[0], ...) for name in SETTINGS}
-)
+_FIELDS: dict[str, Any] = {name: (_rule(name)[0], ...) for name in SETTINGS}
+_Complete = create_model("_Complete", __base__=Profile, __module__=__name__, **_FIELDS)
 
 
 def validated(values: Mapping[str, Any], owner: str) -> Profile:
@@ -170,7 +169,7 @@ def validated(values: Mapping[str, Any], owner: str) -> Profile:
         error = invalid.errors()[0]
     if not error["loc"]:
         raise ValueError(f"{owner} {error['ctx']['error']}")
-    name, *within = error["loc"]
+    name, *within = map(str, error["loc"])
     value = values.get(name)
     wanted, words, _ = _rule(name)
     if error["type"] in ("int_type", "float_type", "string_type") and not within:

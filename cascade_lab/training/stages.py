@@ -70,12 +70,12 @@ def find_vgg(profile: Profile) -> None:
         PerceptualLoss(profile.perceptual_weights)
 
 
-def joined(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
     """Both networks as one cascade."""
     return with_adam(stage, profile, {"cascade": Cascade(**networks)})
 
 
-STAGES = {
+STAGES: dict[int | str, Stage] = {
     1: Stage(1, "stage 1: generator, MSE", steps.step_1, ("generator",)),
     2: Stage(
         2,
@@ -154,7 +154,7 @@ def train(
     for each in pending:
         fit(each, job)
     folder = folder_of(stage, job)
-    history, record = checkpoints.finished(folder)
+    history, record = checkpoints.finished(folder)  # type: ignore[misc]
     networks = load(folder / checkpoints.WEIGHTS)
     return Run(folder, {name: n.to(job.fabric.device) for name, n in networks.items()}, history, record)
 
@@ -200,7 +200,7 @@ def load(weights: str | Path) -> dict[str, nn.Module]:
             with torch.device("meta"):
                 network = build(name, sizes(known))
             kinds = {key: value.dtype for key, value in network.state_dict().items()}
-            network.load_state_dict({key: v.to(kinds.get(key)) for key, v in state.items()}, assign=True)
+            network.load_state_dict({key: v.to(kinds.get(key, v.dtype)) for key, v in state.items()}, assign=True)
             networks[name] = network.eval()
     return networks
 
@@ -265,17 +265,13 @@ def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[st
     return FabricTraining(profile, fabric, networks, parts, stage.setting(profile, "steps"))
 
 
-def folder_of(stage: int | str, job: Job) -> Path:
+def folder_of(number: int | str, job: Job) -> Path:
     """Where a stage's results stand: ``out/PROFILE-stageN-HASH``, the hash over all that decides them.
 
     That is its settings, the seed, the photos, the ranks and with them the effective batch, the precision, the stages
     before, the code that trains, and PyTorch's version.
     """
-    return job.out / f"{job.profile.name}-{TRAININGS[stage].key}-{fingerprint(stage, job)}"
-
-
-def fingerprint(number: int | str, job: Job) -> str:
     stage = TRAININGS[number]
-    before = {name: fingerprint(source, job) for name, source in stage.sources(job.profile).items()}
-    code = naming.code_hash(stage.code)
-    return naming.short_hash([number, job.decides(stage), before, code, torch.__version__])
+    before = {name: folder_of(source, job).name for name, source in stage.sources(job.profile).items()}
+    decides = [number, job.decides(stage), before, naming.code_hash(stage.code), torch.__version__]
+    return job.out / f"{job.profile.name}-{stage.key}-{naming.short_hash(decides)}"

@@ -44,6 +44,12 @@ class TestPublish:
             cli.main(["publish", str(finished), "--out", str(tmp_path / "x.safetensors")])
         assert not (tmp_path / "x.safetensors").exists()
 
+    def test_refuses_weights_that_the_record_beside_them_does_not_tell_of(self, finished, tmp_path):
+        other = finished.with_name("other.safetensors")
+        checkpoints.save_weights(other, stages.load(finished), checkpoints.read_about(finished) | {"stage": 4})
+        with pytest.raises(ValueError, match="no record beside .*other.safetensors tells of it"):
+            published.publish(other, tmp_path / "x.safetensors")
+
     def test_refuses_weights_beyond_half_precision(self, finished, tmp_path):
         networks = stages.load(finished)
         with torch.no_grad():
