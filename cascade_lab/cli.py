@@ -174,10 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="cascade")
     except SystemExit as stopped:
         if stopped.code == 130:
-            print("stopped; what was saved stays, and the same command goes on", file=sys.stderr)
+            print("stopped by Ctrl-C", file=sys.stderr)
         raise
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except EXPECTED as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -59,6 +59,33 @@ class TestPublish:
         with pytest.raises(ValueError, match=r"generator\.encoder\.0\.0\.weight is too large"):
             published.publish(finished, tmp_path / "x.safetensors")
 
+    @pytest.mark.parametrize("name", ["weights.safetensors", "./../run/weights.safetensors", "link.safetensors"])
+    def test_never_replaces_the_runs_own_file(self, finished, name):
+        (finished.parent / "link.safetensors").symlink_to(finished)
+        before = finished.read_bytes()
+        with pytest.raises(ValueError, match="is the run's own file"):
+            published.publish(finished, finished.parent / name, force=True)
+        assert finished.read_bytes() == before
+        assert checkpoints.finished(finished.parent)
+
+    def test_replaces_another_file_only_if_asked(self, finished, tmp_path):
+        out = tmp_path / "there.safetensors"
+        out.write_text("mine")
+        with pytest.raises(ValueError, match="is there already; --force"):
+            published.publish(finished, out)
+        assert out.read_text() == "mine"
+        published.publish(finished, out, force=True)
+        assert list(checkpoints.read_weights(out)) == ["generator"]
+
+    @pytest.mark.parametrize("name", ["record.json", "losses.csv", "x.pt", "x"])
+    def test_other_names_are_refused(self, finished, name):
+        with pytest.raises(ValueError, match=r"name it \.safetensors"):
+            published.publish(finished, finished.parent / name, force=True)
+
+    def test_what_is_no_file(self, tmp_path):
+        with pytest.raises(ValueError, match="is not a file: name a finished run's weights.safetensors"):
+            published.publish(tmp_path, tmp_path / "x.safetensors")
+
 
 def test_unknown_name():
     with pytest.raises(ValueError, match="cascade, cascade\\+"):
