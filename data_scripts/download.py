@@ -20,13 +20,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 CHUNK = 1 << 18
 TIMEOUT = 60  # seconds without a byte
-QUIET = {"mininterval": 0.5 if sys.stderr.isatty() else 10, "delay": 1, "ascii": True}  # of tqdm's lines
+QUIET: dict[str, Any] = {
+    "mininterval": 0.5 if sys.stderr.isatty() else 10,
+    "delay": 1,
+    "ascii": True,
+}  # of tqdm's lines
 T = TypeVar("T")
 
 
@@ -189,7 +193,9 @@ def _untar(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:
             if member.isfile() and keep(member.name):
                 path = folder / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, open(path, "wb") as target:
+                source = tar.extractfile(member)
+                assert source is not None  # it is a file
+                with source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
                 if path.stat().st_size != member.size:
                     raise EOFError(f"{member.name} is cut short")

@@ -50,7 +50,7 @@ def prepare(copy: Path, out: Path, photos: int = 1000, workers: int = 1) -> str:
                 pool.shutdown(cancel_futures=True)  # or Ctrl-C would wait for all of ImageNet
                 raise
         rows = [kept[path.name] for path, _ in shards]
-        skipped = {}
+        skipped: dict[str, str] = {}
         for row in rows:
             skipped |= row.pop("skipped")
             del row["files"]

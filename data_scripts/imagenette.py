@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from torchvision.datasets import Imagenette
@@ -41,9 +42,10 @@ def prepare(out: Path, url: str, digest: str) -> str:
         if not all((top / split).is_dir() for split in ("train", "val")):
             shutil.rmtree(rough)
             raise DataError(f"{url} holds no {top.name}/train and {top.name}/val: it is not Imagenette")
-        rows, skipped = [], {}
+        rows: list[dict] = []
+        skipped: dict[str, str] = {}
         for split in ("train", "val"):
-            found, broken = list_photos(top / split, lambda file, digest, split=split: split)
+            found, broken = list_photos(top / split, partial(lambda split, file, digest: split, split))
             rows += [{**row, "file": f"{split}/{row['file']}"} for row in found]
             skipped |= {f"{split}/{file}": why for file, why in broken.items()}
         write_manifest(top / NAME, "Imagenette", f"{url} {digest}", rows, skipped)

@@ -127,7 +127,7 @@ def _halve(widths: Sequence[int]) -> list[nn.Module]:
 def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> dict[str, Tensor]:
     """One step of the discriminator, one of the network; the same kind of function as in `cascade_core.steps`."""
     photo = next(photos)
-    hole = center_hole(*photo[:, 0].shape, t.settings.hole, photo.device)
+    hole = center_hole(len(photo), photo.shape[2], photo.shape[3], t.settings.hole, photo.device)
     target = center(photo)
     predicted = t.modules["context_encoder"](apply_mask(photo, hole, t.settings.hole_color))
 

@@ -111,7 +111,7 @@ def shortened(profile: Profile, share: float) -> Profile:
 
 def compare(
     profile: Profile,
-    photos: data.Photos,
+    photos: data.Photos | data.Shards,
     crops: Tensor,
     out: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
@@ -140,7 +140,7 @@ def compare(
     changes = changes_of(profile, names)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {list(seeds)}")
-    fabric, results = devices.fabric_for(profile.precision), []
+    fabric, results = devices.fabric_for(profile.precision), list[pd.DataFrame]()
     trainings: dict[str, dict[str, Any]] = {name: {} for name in changes}
     for seed in seeds:
         for name, change in changes.items():
@@ -167,7 +167,7 @@ class Plan:
     """
 
     profile: Profile
-    photos: data.Photos
+    photos: data.Photos | data.Shards
     test: data.Photos
     name: str
     mode: str = "crop"
@@ -287,8 +287,8 @@ def table_2(rows: pd.DataFrame, level: str, data_set: str | None = None) -> pd.D
         data_set: "BSD300" or "ImageNet", whose column of the paper stands beside; ``None`` leaves the paper out.
     """
     theirs = tables.paper()["table 2"][data_set]["psnr"] if data_set else {}
-    modes = dict(list(rows.groupby("mode", sort=False)))
-    primary, cells = next(iter(modes)), {}
+    modes = {str(mode): part for mode, part in rows.groupby("mode", sort=False)}
+    primary, cells = next(iter(modes)), dict[str, dict[str, Any]]()
     for name in modes[primary]["variant"].unique():
         row = cells.setdefault(name, {})
         for mode, part in modes.items():
@@ -298,8 +298,8 @@ def table_2(rows: pd.DataFrame, level: str, data_set: str | None = None) -> pd.D
                 gap = None if name == FULL else crossed_interval(difference(part, name, level, metric))
                 row[f"{metric} - {FULL}, {mode}"] = gap
         if data_set:
-            gap = f"\n{theirs[name] - theirs[FULL]:+.2f}" if name in theirs and name != FULL else ""
-            row[f"PSNR, paper on {data_set}"] = f"{theirs[name]:.2f}{gap}" if name in theirs else None
+            below = f"\n{theirs[name] - theirs[FULL]:+.2f}" if name in theirs and name != FULL else ""
+            row[f"PSNR, paper on {data_set}"] = f"{theirs[name]:.2f}{below}" if name in theirs else None
     return tables.frame(cells, "variant")
 
 

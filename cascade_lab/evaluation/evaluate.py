@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,10 @@ def on_training_photos(
     return methods, about
 
 
+def _advance(bar: tqdm, done: int) -> None:
+    bar.update(done - bar.n)
+
+
 def evaluate_photos(
     asked: Asked, test: data.Photos, name: str, protocol: Protocol, out: Path, force: bool = False
 ) -> None:
@@ -165,11 +170,13 @@ def evaluate_photos(
     about: dict[str, Any] = {"weights": [records.weights_record(path) for path in weights], "vgg": asked.vgg}
     if late := [name for name, method in methods.items() if method is None]:
         made, more = on_training_photos(late, asked, protocol, test)
-        methods, about = methods | made, about | more
+        about |= more
+        methods = {**methods, **made}
     crops, tables = data.test_crops(test, protocol.size, protocol.mode), []
     for name, method in methods.items():
+        assert method is not None  # those that wait for training photos were made above
         with tqdm(total=len(crops), desc=name, disable=None, leave=False) as bar:
-            table = evaluate({name: method}, crops, protocol, images, lambda done, bar=bar: bar.update(done - bar.n))
+            table = evaluate({name: method}, crops, protocol, images, partial(_advance, bar))
         hole, whole, seconds = table[["psnr_hole", "ssim_whole", "seconds"]].mean(skipna=False)
         print(f"{name}: hole {hole:.2f} dB, whole SSIM {whole:.3f}, {1000 * seconds:.0f} ms an image", flush=True)
         tables.append(table)

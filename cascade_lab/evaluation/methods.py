@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cascade_core import metrics
 from cascade_core.degradations import KERNEL_SIZE, Degraded, gaussian_kernels
@@ -42,7 +43,7 @@ def from_inpainter(fill: Callable[[Tensor, Tensor], Tensor]) -> Method:
     return lambda degraded: fill(degraded.images, degraded.masks)
 
 
-def from_network(module: nn.Module, output: str | None = None) -> Method:
+def from_network(module: Any, output: str | None = None) -> Method:
     """A network in eval mode as a method; ``output`` names the cascade's result to take."""
     parameter = next(module.parameters())
 
@@ -79,9 +80,11 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
         ValueError: a file that is no weights file, and two files with the same network.
     """
     methods: dict[str, Method] = {}
-    alone: dict[str, nn.Module] = {}
+    alone: dict[str, Any] = {}
     for path in paths:
-        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
+        networks: dict[str, Any] = {
+            name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS
+        }
         if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
             networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "deblur_denoise"}:
@@ -166,7 +169,7 @@ def _best(
     kind: Mapping[str, Restorer], blurs: Mapping[str, Tensor | None], images: Tensor, crops: Tensor, sigma: Tensor
 ) -> tuple[str | None, dict[str, float], str]:
     """The restorer that brings images closest to the true crops, its parameters, and the blur that it is given."""
-    best = (metrics.psnr(images, crops).mean().item(), None, {}, "")
+    best: tuple[float, str | None, dict[str, float], str] = (metrics.psnr(images, crops).mean().item(), None, {}, "")
     for (name, restore), blurred in product(kind.items(), blurs):
         given = {"images": images, "kernels": blurs[blurred], "sigma": sigma}
         try:

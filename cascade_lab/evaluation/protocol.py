@@ -43,7 +43,12 @@ class Protocol:
 
 def open_test_photos(folders: Sequence[str] = ()) -> Photos:
     """The test photos of some folders as one set, their names led by the folder's; of no folder, scikit-image's."""
-    parts = [data.open_photos(folder, "test", whole=True) for folder in folders or [None]]
+    parts = []
+    for folder in folders or (None,):
+        photos = data.open_photos(folder, "test", whole=True)
+        if isinstance(photos, data.Shards):
+            raise ValueError(f"{photos.source} is a stream of shards: take test photos from a folder")
+        parts.append(photos)
     if len(parts) == 1:
         return parts[0]
     paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths().items()}
@@ -56,5 +61,5 @@ def degraded_images(crops: Tensor, protocol: Protocol) -> Degraded:
     Args:
         crops: the true images, ``(N, 3, size, size)`` in [0, 1].
     """
-    masks = center_hole(len(crops), *crops.shape[-2:], protocol.hole)
+    masks = center_hole(len(crops), crops.shape[2], crops.shape[3], protocol.hole)
     return degrade(crops, masks, {protocol.level: 1.0}, devices.random_for("cpu", protocol.seed), HOLE_COLOR)

@@ -145,7 +145,7 @@ def write(folder: str | Path, name: str, new: pd.DataFrame, record: Mapping[str,
     measured = list(table.select_dtypes("float").columns) if "image" in table else []
     table = table.round(dict.fromkeys(measured, DECIMALS)).astype(dict.fromkeys(measured, "float32"))
     others = [column for column in table if column not in measured]
-    small = {
+    small: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": 19,
         "use_dictionary": others,

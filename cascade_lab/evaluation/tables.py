@@ -143,15 +143,16 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
     for j, column in enumerate(cells):
         label = str(column).replace("psnr", "PSNR").replace("ssim", "SSIM").replace("_", " ")
         usual = ("+" if " - " in label else "") + (".3f" if "SSIM" in label else ".2f")
-        texts[label] = [_text(cell, formats.get(column, usual)) for cell in cells[column]]
+        texts[label] = [_text(cell, formats.get(str(column), usual)) for cell in cells[column]]
         means = [cell.mean if isinstance(cell, Interval) else -math.inf for cell in cells[column]]
         if " - " not in label and len(set(means)) > 1:
             bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
-    shown = pd.DataFrame(texts, index=cells.index).rename_axis(cells.columns.name, axis=1)
+    shown = pd.DataFrame(texts, index=cells.index)
+    shown.columns.name = cells.columns.name
     uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
     styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)
     styler.set_table_attributes('class="dataframe"').format_index(escape="html").format_index(escape="html", axis=1)
-    styler.format(lambda text: html.escape(text, quote=False).replace("\n", "<br>"))
+    styler.format(lambda text: html.escape(str(text), quote=False).replace("\n", "<br>"))
     return styler.apply(lambda _: bold.to_numpy(), axis=None) if bold.any(axis=None) else styler
 
 

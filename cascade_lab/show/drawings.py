@@ -228,7 +228,7 @@ def training() -> Drawing:
     Networks and starts stand in `stages.STAGES`; inputs and losses are read from the code of each step, by the
     functions that it calls. A stage stands below those that it starts from, and as wide as the networks that it trains.
     """
-    depth: dict[int, int] = {}
+    depth: dict[int | str, int] = {}
     for number, stage in stages.STAGES.items():
         depth[number] = 1 + max((depth[start] for start in stage.starts_from.values()), default=-1)
     drawing, half, gap = Drawing("The four training stages", 2.0), (WIDTH - 16) / 2, 12

@@ -112,7 +112,7 @@ class Run:
     """
 
     folder: Path
-    networks: dict[str, nn.Module]
+    networks: dict[str, Any]
     history: list[dict[str, float]]
     record: dict[str, Any]
 
@@ -179,7 +179,7 @@ def check(stage: Stage, job: Job) -> None:
     stage.check(job.profile)
 
 
-def load(weights: str | Path) -> dict[str, nn.Module]:
+def load(weights: str | Path) -> dict[str, Any]:
     """The networks in a weights file by name, in eval mode, on the CPU; their sizes stand in the file's header.
 
     The networks are built without memory and take the file's own tensors, so a header cannot ask for more than is
