@@ -265,13 +265,13 @@ def card(stage: stages.Stage, width: int) -> list[tuple[str, bool]]:
     """
     code = stage.step.__code__
     used = {*code.co_names, *(value for value in code.co_consts if isinstance(value, str))}
-    told = {
+    said = {
         "trains": ", ".join(NETWORKS[name] for name in stage.networks),
         "on": ", ".join(words for name, words in INPUTS.items() if name in used),
         "loss": ", ".join(words for name, words in LOSSES.items() if name in used),
     }
     title = [(words, True) for words in textwrap.wrap(stage.title, width - 6)]
-    return title + [(w, False) for key, words in told.items() for w in textwrap.wrap(f"{key}: {words}", width)]
+    return title + [(w, False) for key, words in said.items() for w in textwrap.wrap(f"{key}: {words}", width)]
 
 
 def spoken(steps: Sequence[Step], skips: Sequence[Skip]) -> str:

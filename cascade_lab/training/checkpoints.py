@@ -24,7 +24,7 @@ WEIGHTS, RESUME, LOSSES, RECORD = "weights.safetensors", "resume.pt", "losses.cs
 
 
 @contextmanager
-def told(fault: str, advice: str) -> Iterator[None]:
+def explained(fault: str, advice: str) -> Iterator[None]:
     """Make whatever a damaged file makes its readers raise into a ``ValueError`` of one line: fault, reason, advice."""
     try:
         yield
@@ -93,7 +93,7 @@ def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: M
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """An open weights file, and what its header says; ValueError where it is not there, cut short, or another's."""
-    with told(f"{path} holds no whole weights of this package", "make it again"), safe_open(path, "pt") as file:
+    with explained(f"{path} holds no whole weights of this package", "make it again"), safe_open(path, "pt") as file:
         about = json.loads((file.metadata() or {})["about"])
         yield file, {**about, "settings": renamed(about["settings"])}
 
@@ -144,7 +144,7 @@ def load_step(folder: Path, restore: Callable[[dict[str, Any]], None]) -> None:
     """
     path = folder / RESUME
     if path.is_file():
-        with told(f"{path} cannot be resumed from", "remove it to start this stage again"):
+        with explained(f"{path} cannot be resumed from", "remove it to start this stage again"):
             restore(torch.load(path, map_location="cpu", weights_only=True))
 
 
@@ -178,7 +178,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the record is not whole.
     """
-    with told(f"{folder / RECORD} is no whole record of a training", f"remove {folder} to train it again"):
+    with explained(f"{folder / RECORD} is no whole record of a training", f"remove {folder} to train it again"):
         record = json.loads((folder / RECORD).read_text())
         return {**record, "weights_sha256": record["weights_sha256"]}
 
@@ -205,7 +205,7 @@ def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
             f"{folder / WEIGHTS} is not the file that {RECORD} tells of; remove {folder} to train it again"
         )
     with (
-        told(f"{folder / LOSSES} is no whole loss curve", f"remove {folder} to train it again"),
+        explained(f"{folder / LOSSES} is no whole loss curve", f"remove {folder} to train it again"),
         open(folder / LOSSES, newline="") as text,
     ):
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text)], record

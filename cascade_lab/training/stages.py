@@ -139,8 +139,8 @@ def train(
         until: the time of `time.monotonic` at which to stop at the latest.
 
     Raises:
-        ValueError: arguments or photos that cannot work, told before the first step.
-        RuntimeError: the weights of the perceptual loss cannot be had, told before the first step.
+        ValueError: arguments or photos that cannot work, before the first step.
+        RuntimeError: the weights of the perceptual loss cannot be had, before the first step.
         OSError: the disk is full.
         TrainingError: the run broke down.
         Paused: ``until`` came first; the next call goes on.
@@ -191,7 +191,7 @@ def load(weights: str | Path) -> dict[str, Any]:
     path = Path(weights)
     states, settings = checkpoints.read_weights(path), checkpoints.read_about(path)["settings"]
     networks = {}
-    with checkpoints.told(f"the header of {path} does not fit its weights", "take another copy of the file"):
+    with checkpoints.explained(f"the header of {path} does not fit its weights", "take another copy of the file"):
         some = dict(profiles.read("smoke"))
         known = profiles.validated({**some, **{name: settings[name] for name in SIZES}}, "its")
         for name, state in states.items():
