@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cascade_lab.data.manifest import NAME, SPLITS, parse_manifest, pick_split
+from cascade_lab.data.manifest import NAME, SPLITS, pick_split, read_manifest
 from cascade_lab.data.photos import Photos
 from cascade_lab.data.shards import Shards, open_shards
 
@@ -130,7 +130,7 @@ def _side(photos: Photos, split: str) -> Photos:
 
 
 def _listed_photos(folder: Path, split: str) -> Photos | Shards:
-    manifest = parse_manifest((folder / NAME).read_text(), str(folder / NAME))
+    manifest = read_manifest(folder / NAME)
     if any(row["file"].endswith(".tar") for row in manifest["files"]):
         return open_shards(str(folder), split)
     name = pick_split({row["split"] for row in manifest["files"]}, split, str(folder / NAME))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 from cascade_lab.data import photos
-from cascade_lab.progress import Progress
 from cascade_lab.restoration import as_mask, restore_in_place
 from cascade_lab.restoration.windows import strips
 from cascade_lab.training import checkpoints, stages
@@ -91,14 +91,15 @@ def restore_files(
     if mask is not None and mask.mean() > 0.9:
         yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, exchange the two"
     between = photo.pixels.copy() if inpainted else photo.pixels
-    bar: list[Progress] = []
+    bar = tqdm(desc="restore", unit=" parts", ascii=True, disable=None, leave=False)
 
     def show(done: int, total: int) -> None:
-        bar[:] = bar or [Progress("restore", total)]
-        bar[0].update(done, {})
+        bar.total = total
+        bar.update(done - bar.n)
 
     try:
-        restore_in_place(photo.pixels, mask, networks, settings, deblur, show, between if inpainted else None)
+        with bar:
+            restore_in_place(photo.pixels, mask, networks, settings, deblur, show, between if inpainted else None)
     except ValueError as error:  # the photo and the mask are checked: it is the weights
         raise ValueError(f"{weights}: {error}") from error
     if photo.alpha is not None and mask is not None:

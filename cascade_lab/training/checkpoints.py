@@ -9,7 +9,6 @@ import csv
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +48,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a temporary name beside ``path``, then rename it: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         os.umask(mask := os.umask(0))  # there is no other way to read it
@@ -64,9 +62,16 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 def try_writing(path: Path) -> None:
     """Raise ``OSError`` where ``path`` cannot be written; leaves no file behind."""
+    trial = _temporary(path)  # a name that is too long is longer yet
+    try:
+        trial.touch()
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def clear(folder: Path) -> None:

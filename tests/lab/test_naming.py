@@ -51,7 +51,7 @@ def test_prose_drawings_and_tables_orphan_no_training(module, old, new, copy):
         ("cascade_core/steps.py", "loss = mse_loss(", "loss = 2 * mse_loss("),
         ("cascade_core/degradations.py", "* 56 / 128", "* 57 / 128"),
         ("cascade_lab/training/loop.py", "0.5 * (1 + math.cos", "0.5 * (1 - math.cos"),
-        ("cascade_lab/data/photos.py", "VERIFY = 5000", "VERIFY = 5001"),
+        ("cascade_lab/data/sources.py", "VERIFY = 5000", "VERIFY = 5001"),
         ("cascade_lab/devices.py", "<< 31", "<< 30"),
     ],
 )

@@ -397,9 +397,10 @@ class TestCommand:
     def test_errors_are_one_line(self, arguments, message, capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(["train", *arguments])
-        assert isinstance(stop.value.code, str)  # which Python prints, with exit status 1
-        assert message in stop.value.code
-        assert "\n" not in stop.value.code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 1
+        assert line.startswith("error: ")
+        assert message in line
 
     def test_a_line_an_interval(self, capsys, tmp_path):
         with pytest.raises(SystemExit):

@@ -154,5 +154,5 @@ class TestFill:
             NeuralPatchSynthesis(laplace, "random", **changes)
 
     def test_no_silent_substitute_for_the_vgg(self):
-        with pytest.raises(RuntimeError, match="no such file: nowhere.pth"):
+        with pytest.raises(RuntimeError, match="No such file or directory: .nowhere.pth"):
             NeuralPatchSynthesis(laplace, "nowhere.pth")
