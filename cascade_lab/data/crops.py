@@ -63,8 +63,7 @@ def training_batches(
     else:
         steps = _Steps(photos, size, batch, seed, scale, readers)
         order, workers = range(start, stop), readers.workers
-    ahead = 4 if workers else None
-    loader = DataLoader(steps, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=ahead)
+    loader = DataLoader(steps, None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None)
     return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
 
 
