@@ -144,7 +144,11 @@ def start(book, code: str) -> tuple[subprocess.Popen, psutil.Process]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_ends_the_kernel_too(book, number):
-    process, kernel = start(book, "pass")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process, kernel = start(book, "pass")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert psutil.wait_procs([kernel], timeout=10)[1] == []

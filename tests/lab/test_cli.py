@@ -105,11 +105,12 @@ class TestExits:
         assert call(capsys, "data", "folder", "")[0] == 2
 
     def test_trouble_is_one_line_and_1(self, capsys, tmp_path):
-        for error in (ValueError("first\nsecond"), OSError(28, "No space left"), MemoryError(), RuntimeError("first")):
+        errors = [ValueError("first\nsecond"), OSError(28, "No space left"), MemoryError(), RuntimeError("first")]
 
-            def fails(error=error):
-                raise error
+        def fails():
+            raise errors.pop()
 
+        while errors:
             app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
             app.command()(fails)
             with pytest.MonkeyPatch.context() as patch:
