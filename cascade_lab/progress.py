@@ -24,7 +24,8 @@ class Progress:
         self.title, self.total, self.done = title, total, done
         self.begin = self.shown = time.monotonic()
         self.handle, self.terminal = None, sys.stderr.isatty()
-        if "ipykernel" in sys.modules:
+        ipython = sys.modules.get("IPython")
+        if ipython and hasattr(ipython.get_ipython(), "kernel"):  # that ipykernel was imported says nothing
             from IPython.display import display
 
             self.handle = display({"text/plain": self.line(done, {})}, raw=True, display_id=True)

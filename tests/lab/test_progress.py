@@ -53,6 +53,14 @@ def test_a_terminal_has_one_line(clock, capsys, monkeypatch):
     assert err.count("\r") == 4
 
 
+def test_no_notebook_is_seen_where_ipykernel_was_only_imported(clock, capsys):
+    pytest.importorskip("ipykernel.kernelspec")
+    Progress("stage 1", 4).update(4, {})
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "4/4" in err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_encoding_can_show_it(encoding):
     code = "from cascade_lab.progress import Progress; Progress('a', 2).update(2, {'mse': 0.5})"
