@@ -156,7 +156,7 @@ def cascade(profile: Profile) -> Drawing:
         drawing.y += 34 if note else 14
 
     def panel(name: str, title: str, note: str, dash: str | None = None) -> None:
-        built, top = stages.build(name, stages.sizes(profile)), drawing.y
+        built, top = stages.build(name, profile), drawing.y
         count, (steps, skips) = parameters(built), trace(built, size)
         weights = f"{count / 1e6:.1f} million weights" if count >= 1e6 else f"{count:,} weights"
         drawing.text(12, top + 19, title, **BOLD)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cascade_core.steps import Training
-from cascade_lab.data.brush import rectangle_masks
+from cascade_lab.data.brush import brush_masks, rectangle_masks
 from cascade_lab.progress import Progress
 from cascade_lab.training import checkpoints
 from cascade_lab.training.plan import Job, Parts, Stage
@@ -66,7 +66,8 @@ class FabricTraining(Training):
         self._coins = torch.Generator()
 
     def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
-        """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center.
+        """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center;
+        with "free-form" half of those have strokes of a brush.
 
         It is one for the whole batch, so its Laplace fill is factorized once. The coin is the host's, so that no step
         waits for the device.
@@ -75,10 +76,13 @@ class FabricTraining(Training):
             return None
         if self._coins.initial_seed() != rng.initial_seed():
             self._coins = torch.Generator().manual_seed(rng.initial_seed())
-        if torch.rand((), generator=self._coins) < 0.5:
+        coin = torch.rand((), generator=self._coins)
+        if coin < 0.5:
             return None
         n, _, height, width = photo.shape
-        return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)
+        strokes = self.profile.hole_place == "free-form" and coin > 0.75
+        draw = brush_masks if strokes else rectangle_masks
+        return draw(1, height, width, rng, device=photo.device).expand(n, -1, -1, -1)
 
     def backward(self, loss: Tensor) -> None:
         self.fabric.backward(loss)

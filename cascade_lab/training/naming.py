@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-CODE = ("cascade_core", "cascade_lab/data", "cascade_lab/devices.py", "cascade_lab/training")
+CODE = ("cascade_core", "cascade_lab/data", "cascade_lab/devices.py", "cascade_lab/training", "cascade_lab/variants.py")
 """The packages and modules that decide what every training comes to."""
 
 ROOT = Path(__file__).parents[2]

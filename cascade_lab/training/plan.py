@@ -16,6 +16,7 @@ from cascade_lab.training import profiles
 from cascade_lab.training.profiles import Profile
 
 SIZES = ["size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width"]
+SIZES += ["generator_kind", "dilated_widths", "critic_sees", "stage2_game"]
 SIZES += ["hole", "hole_color", "generator_fill", "context_encoder_bottleneck"]
 """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
 

@@ -10,20 +10,20 @@ or from the shell, also on several GPUs or nodes::
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from cascade_core import steps
 from cascade_core.losses import GeneratorLoss, PerceptualLoss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
-from cascade_lab import data, devices, provenance
+from cascade_lab import data, devices, provenance, variants
 from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator
 from cascade_lab.training import checkpoints, context_encoder, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
@@ -32,36 +32,58 @@ from cascade_lab.training.profiles import Profile
 
 __all__ = ["STAGES", "TRAININGS", "Job", "Paused", "Run", "Stage", "TrainingError", "build", "load", "sizes", "train"]
 
-BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "generator": lambda s: InpaintingGenerator(
-        tuple(s["generator_widths"]), s["generator_blocks"], s["generator_fill"]
+BUILD: dict[str, Callable[[Profile], nn.Module]] = {
+    "generator": lambda p: (
+        variants.DilatedGenerator(p.dilated_widths, p.generator_blocks)
+        if p.generator_kind == "dilated"
+        else InpaintingGenerator(p.generator_widths, p.generator_blocks, p.generator_fill)
     ),
-    "critic": lambda s: Critic(s["size"], tuple(s["critic_widths"]), s["critic_hidden"]),
-    "deblur_denoise": lambda s: DeblurDenoiseNet(s["deblur_denoise_width"]),
-    "context_encoder": lambda s: ContextEncoder(
-        s["size"], s["hole"], s["hole_color"], tuple(s["generator_widths"]), s["context_encoder_bottleneck"]
+    "critic": lambda p: (
+        variants.PatchCritic(p.critic_widths[0])
+        if p.stage2_game == "hinge"
+        else Critic(p.critic_side, p.critic_widths, p.critic_hidden)
     ),
-    "discriminator": lambda s: Discriminator(s["size"], tuple(s["generator_widths"])),
+    "deblur_denoise": lambda p: DeblurDenoiseNet(p.deblur_denoise_width),
+    "context_encoder": lambda p: ContextEncoder(
+        p.size, p.hole, p.hole_color, p.generator_widths, p.context_encoder_bottleneck
+    ),
+    "discriminator": lambda p: Discriminator(p.size, p.generator_widths),
 }
 
 
-def build(name: str, settings: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """A network with fresh weights by its name in ``BUILD``, in the settings' size.
+def build(name: str, profile: Profile, seed: int = 0) -> nn.Module:
+    """A network with fresh weights by its name in ``BUILD``, in the profile's size.
 
     The weights depend on the name and the seed alone, so variants that are compared start from the same ones.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(devices.random_for("cpu", seed, name).initial_seed())
-        return BUILD[name](settings)
+        return BUILD[name](profile)
 
 
-def wasserstein(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
-    """Generator and critic under RMSProp, as the paper says; the generator's loss of equation 7."""
-    features = PerceptualLoss(profile.perceptual_weights) if profile.perceptual_weight else None
-    loss = GeneratorLoss(profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight, features)
+def adversarial(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """Generator and critic under RMSProp, as the paper says, with equation 7's loss; or a variant's game under Adam."""
+    side = None if profile.critic_sees == "image" else profile.critic_side
+    features = PerceptualLoss(profile.perceptual_weights, side=side) if profile.perceptual_weight else None
+    weights = (profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight)
     rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
-    optimizers = {name: torch.optim.RMSprop(networks[name].parameters(), rate) for name, rate in rates.items()}
+    loss: nn.Module
+    optimizers: dict[str, torch.optim.Optimizer]
+    if profile.stage2_game == "hinge":
+        loss = variants.HoleLoss(*weights, features)
+        optimizers = {
+            name: torch.optim.Adam(networks[name].parameters(), rate, betas=(0.5, 0.9)) for name, rate in rates.items()
+        }
+    else:
+        loss = GeneratorLoss(*weights, features)
+        optimizers = {name: torch.optim.RMSprop(networks[name].parameters(), rate) for name, rate in rates.items()}
     return Parts({**networks, "loss": loss}, optimizers, constant=("critic",))
+
+
+def step_2(t: steps.Training, photos: Iterator[Tensor], rng: torch.Generator) -> steps.Losses:
+    """The paper's step of stage 2, or a variant's."""
+    hinge = getattr(t.settings, "stage2_game") == "hinge"  # noqa: B009 (no setting of the paper's steps)
+    return (variants.hinge_step if hinge else steps.step_2)(t, photos, rng)
 
 
 def find_vgg(profile: Profile) -> None:
@@ -80,12 +102,13 @@ STAGES: dict[int | str, Stage] = {
     2: Stage(
         2,
         "stage 2: generator and critic",
-        steps.step_2,
+        step_2,
         ("generator", "critic"),
         {"generator": 1},
-        assemble=wasserstein,
+        assemble=adversarial,
         check=find_vgg,
-        batches=lambda profile: profile.critic_steps + 1,  # the critic's steps take batches of their own
+        # the critic's steps take batches of their own; the variant's takes the generator's
+        batches=lambda profile: 1 if profile.stage2_game == "hinge" else profile.critic_steps + 1,
     ),
     3: Stage(3, "stage 3: deblurring-denoising network", steps.step_3, ("deblur_denoise",)),
     4: Stage(
@@ -193,12 +216,13 @@ def load(weights: str | Path) -> dict[str, Any]:
     networks = {}
     with checkpoints.explained(f"the header of {path} does not fit its weights", "take another copy of the file"):
         some = dict(profiles.read("smoke"))
-        known = profiles.validated({**some, **{name: settings[name] for name in SIZES}}, "its")
+        wanted = [name for name in SIZES if name in settings or name not in profiles.DEFAULTS]  # older files have fewer
+        known = profiles.validated({**some, **{name: settings[name] for name in wanted}}, "its")
         for name, state in states.items():
             if name == "generator" and known.generator_blocks > len(state):
                 raise ValueError(f"it holds fewer tensors than its generator_blocks, {known.generator_blocks}")
             with torch.device("meta"):
-                network = build(name, sizes(known))
+                network = build(name, known)
             kinds = {key: value.dtype for key, value in network.state_dict().items()}
             network.load_state_dict({key: v.to(kinds.get(key, v.dtype)) for key, v in state.items()}, assign=True)
             networks[name] = network.eval()
@@ -208,7 +232,7 @@ def load(weights: str | Path) -> dict[str, Any]:
 def fit(stage: Stage, job: Job) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
     profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
-    networks = {name: build(name, sizes(profile), job.seed) for name in stage.trains(profile)}
+    networks = {name: build(name, profile, job.seed) for name in stage.trains(profile)}
     for name, source in stage.sources(profile).items():
         networks[name] = load(folder_of(source, job) / checkpoints.WEIGHTS)[name]
     t = prepare(stage, profile, fabric, networks)

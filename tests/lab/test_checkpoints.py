@@ -116,7 +116,7 @@ class TestHeader:
     @pytest.fixture
     def written(self, tmp_path):
         profile = profiles.read("smoke", TINY)
-        networks = {"generator": stages.build("generator", stages.sizes(profile))}
+        networks = {"generator": stages.build("generator", profile)}
 
         def write(**changes):
             path = tmp_path / "odd.safetensors"
@@ -127,7 +127,7 @@ class TestHeader:
         return write
 
     def test_what_fits_is_loaded_to_the_bit(self, written):
-        built = stages.build("generator", stages.sizes(profiles.read("smoke", TINY)))
+        built = stages.build("generator", profiles.read("smoke", TINY))
         loaded = stages.load(written())["generator"]
         for name, value in built.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], value), name

@@ -155,7 +155,7 @@ class TestCascade:
         assert said.count("17") == 7
         assert "3 × 64 × 64, a hole of 30 × 30, blur and noise" in said
         assert said.count("7 ×") == 1  # the residual blocks
-        weights = sum(p.numel() for p in stages.build("deblur_denoise", stages.sizes(profile)).parameters())
+        weights = sum(p.numel() for p in stages.build("deblur_denoise", profile).parameters())
         assert f"{weights:,} weights" in said
 
 

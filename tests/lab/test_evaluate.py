@@ -24,9 +24,7 @@ from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, profiles, stages
 
 SMALL = Protocol(64, 28, "crop")
-SIZES = stages.sizes(
-    profiles.read("smoke", {"generator_widths": (4,) * 5, "generator_blocks": 1, "deblur_denoise_width": 4})
-)
+TINY = profiles.read("smoke", {"generator_widths": (4,) * 5, "generator_blocks": 1, "deblur_denoise_width": 4})
 
 
 @pytest.fixture
@@ -36,9 +34,9 @@ def weights(tmp_path):
     stages_of = {2: ("generator", "critic"), 3: ("deblur_denoise",), 4: ("generator", "deblur_denoise")}
     stages_of["ce"] = ("context_encoder", "discriminator")
     for stage, names in stages_of.items():
-        networks = {name: stages.build(name, SIZES, seed=len(paths)) for name in names}
+        networks = {name: stages.build(name, TINY, seed=len(paths)) for name in names}
         paths[stage] = tmp_path / f"stage{stage}" / "weights.safetensors"
-        checkpoints.save_weights(paths[stage], networks, {"stage": stage, "settings": SIZES})
+        checkpoints.save_weights(paths[stage], networks, {"stage": stage, "settings": stages.sizes(TINY)})
     return paths
 
 

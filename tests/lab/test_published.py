@@ -16,9 +16,9 @@ SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "critic_wi
 @pytest.fixture
 def finished(tmp_path):
     """A finished run's weights: a small generator and its critic."""
-    settings = stages.sizes(profiles.read("smoke", SMALL))
-    networks = {name: stages.build(name, settings) for name in ("generator", "critic")}
-    about = {"stage": 2, "profile": "smoke", "settings": settings}
+    profile = profiles.read("smoke", SMALL)
+    networks = {name: stages.build(name, profile) for name in ("generator", "critic")}
+    about = {"stage": 2, "profile": "smoke", "settings": stages.sizes(profile)}
     checkpoints.finish(tmp_path / "run", networks, about, [{"step": 1.0, "mse": 0.5}], {"stage": 2, "seed": 7})
     return tmp_path / "run" / checkpoints.WEIGHTS
 

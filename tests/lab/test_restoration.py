@@ -19,19 +19,18 @@ from cascade_lab.data.brush import brush_masks
 from cascade_lab.restoration import files, tiles, windows
 from cascade_lab.training import checkpoints, profiles, stages
 
-SETTINGS = stages.sizes(
-    profiles.read(
-        "smoke",
-        {"size": 32, "hole": 14, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "deblur_denoise_width": 4},
-    )
+PROFILE = profiles.read(
+    "smoke",
+    {"size": 32, "hole": 14, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "deblur_denoise_width": 4},
 )
+SETTINGS = stages.sizes(PROFILE)
 SIZE, HOLE = SETTINGS["size"], SETTINGS["hole"]
 HOLE_COLOR = [round(255 * value) for value in SETTINGS["hole_color"]]
 
 
 def build(*names: str) -> dict[str, nn.Module]:
     """Untrained: the generator returns its input, the hole's color too, and the second network its own."""
-    return {name: stages.build(name, SETTINGS).eval() for name in names or ("generator", "deblur_denoise")}
+    return {name: stages.build(name, PROFILE).eval() for name in names or ("generator", "deblur_denoise")}
 
 
 @pytest.fixture(scope="module")
@@ -593,7 +592,7 @@ class TestMasks:
     def test_any_mask_with_any_fill(self, fill, kind, photo):
         """A small copy of a window may hold no known pixel: then the square in its center is hidden."""
         settings = {**SETTINGS, "generator_fill": fill}
-        networks = {"generator": stages.build("generator", settings).eval()}
+        networks = {"generator": stages.build("generator", PROFILE.changed(generator_fill=fill)).eval()}
         mask = masks_of(*photo.shape[:2])[kind]
         result = restoration.restore(photo, mask, networks, settings).restored
         assert (result[~mask] == photo[~mask]).all()

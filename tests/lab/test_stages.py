@@ -209,7 +209,7 @@ def test_first_weights_depend_on_the_networks_name_and_the_seed_alone(tiny, monk
     names = list(stages.BUILD)
 
     def weights(name, seed=0):
-        return torch.cat([p.detach().flatten() for p in stages.build(name, stages.sizes(tiny), seed).parameters()])
+        return torch.cat([p.detach().flatten() for p in stages.build(name, tiny, seed).parameters()])
 
     before = {name: weights(name, seed) for name in names for seed in (3,)}
     monkeypatch.setattr(stages, "BUILD", {"new": stages.BUILD["critic"], **dict(reversed(stages.BUILD.items()))})
@@ -272,7 +272,7 @@ class TestStage2:
 class TestStage4:
     def test_nothing_is_frozen(self, runs, tiny, wheel):
         """The generator's weights move, and the gradients that reach them are finite."""
-        networks = {name: stages.build(name, stages.sizes(tiny)) for name in ("generator", "deblur_denoise")}
+        networks = {name: stages.build(name, tiny) for name in ("generator", "deblur_denoise")}
         for name, run in (("generator", runs[1][2]), ("deblur_denoise", runs[1][3])):
             networks[name].load_state_dict(run.networks[name].state_dict())
         before = {name: value.clone() for name, value in networks["generator"].named_parameters()}

@@ -155,7 +155,7 @@ class TestTraining:
     def test_the_adversarial_loss_pleases_the_discriminator(self, photos, monkeypatch):
         monkeypatch.setattr(sys.modules["cascade_lab.baselines.context_encoder"], "RECONSTRUCTION", 0.0)
         plan, profile = stages.TRAININGS["context_encoder"], profiles.read("smoke", SMALL)
-        networks = {name: stages.build(name, stages.sizes(profile)) for name in plan.networks}
+        networks = {name: stages.build(name, profile) for name in plan.networks}
         t = stages.prepare(plan, profile, devices.fabric_for(profile.precision, "cpu"), networks)
         t.optimizers["discriminator"].param_groups[0]["lr"] = 0.0
         batch = photos[..., 16:48, 16:48]
