@@ -118,12 +118,12 @@ def _vgg_state(weights: str) -> tuple[dict[str, Tensor], str]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # no network, no file, a broken file: whatever it was, say what to do
         raise RuntimeError(f"the VGG-16 weights {weights} cannot be had ({error}); {others}") from error
-    if convention not in NORMALIZATIONS:
-        raise RuntimeError(f"{weights} does not say which input's normalization its training used; {others}")
     wanted = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     wanted = {k: v for k, v in wanted.items() if int(k.split(".")[0]) <= TAPS[-1]}
     if len(wanted) != 20:  # ten convolutions, a weight and a bias each
         raise RuntimeError(f"{weights} is no state dict of torchvision's VGG-16 (features.0.weight, ...); {others}")
+    if convention not in NORMALIZATIONS:
+        raise RuntimeError(f"{weights} does not say which normalization of the input its training used; {others}")
     return wanted, convention
 
 

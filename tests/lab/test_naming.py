@@ -53,6 +53,7 @@ def test_prose_drawings_and_tables_orphan_no_training(module, old, new, copy):
         ("cascade_lab/training/loop.py", "0.5 * (1 + math.cos", "0.5 * (1 - math.cos"),
         ("cascade_lab/data/sources.py", "VERIFY = 5000", "VERIFY = 5001"),
         ("cascade_lab/devices.py", "<< 31", "<< 30"),
+        ("cascade_lab/variants.py", "F.relu(1 - real", "F.relu(2 - real"),
     ],
 )
 def test_another_step_loss_or_crop_has_another_name(module, old, new, copy):
