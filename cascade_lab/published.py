@@ -84,4 +84,4 @@ def publish(trained: Path, out: Path, force: bool = False) -> None:
     for name, state in kept.items():
         if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
             raise ValueError(f"{trained}: {name}.{bad[0]} is too large for half precision")
-    checkpoints.save_states(out.resolve(), kept, {**about, "training": record})
+    checkpoints.save_weights(out.resolve(), kept, {**about, "training": record})

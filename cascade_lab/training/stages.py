@@ -24,8 +24,14 @@ from cascade_core import steps
 from cascade_core.losses import GeneratorLoss, PerceptualLoss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from cascade_lab import data, devices, provenance, variants
-from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator
-from cascade_lab.training import checkpoints, context_encoder, loop, naming, profiles
+from cascade_lab.baselines.context_encoder import (
+    ContextEncoder,
+    Discriminator,
+    check_context_encoder,
+    context_encoder_optimizers,
+    context_encoder_step,
+)
+from cascade_lab.training import checkpoints, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
 from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
 from cascade_lab.training.profiles import Profile
@@ -86,10 +92,11 @@ def step_2(t: steps.Training, photos: Iterator[Tensor], rng: torch.Generator) ->
     return (variants.hinge_step if hinge else steps.step_2)(t, photos, rng)
 
 
-def find_vgg(profile: Profile) -> None:
-    """Raise ``RuntimeError`` where the weights of the perceptual loss cannot be had."""
-    if profile.perceptual_weight:
-        PerceptualLoss(profile.perceptual_weights)
+def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """The Context Encoder and its discriminator, each under Adam."""
+    check_context_encoder(profile)
+    optimizers = context_encoder_optimizers(dict(networks), profile.context_encoder_rate)
+    return Parts(networks, optimizers)
 
 
 def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
@@ -106,7 +113,6 @@ STAGES: dict[int | str, Stage] = {
         ("generator", "critic"),
         {"generator": 1},
         assemble=adversarial,
-        check=find_vgg,
         # the critic's steps take batches of their own; the variant's takes the generator's
         batches=lambda profile: 1 if profile.stage2_game == "hinge" else profile.critic_steps + 1,
     ),
@@ -120,24 +126,27 @@ STAGES: dict[int | str, Stage] = {
         assemble=joined,
     ),
 }
-TRAININGS: dict[int | str, Stage] = {**STAGES, "context_encoder": context_encoder.STAGE}
+TRAININGS: dict[int | str, Stage] = STAGES | {
+    "context_encoder": Stage(
+        "context_encoder",
+        "Context Encoder",
+        context_encoder_step,
+        ("context_encoder", "discriminator"),
+        assemble=with_discriminator,
+        code=("cascade_lab/baselines/context_encoder.py",),
+    )
+}
 """The stages, and the baseline of Table 1 that is trained on the same photos."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished stage.
-
-    Attributes:
-        networks: the trained networks by name, in eval mode.
-        history: the loss curves, one dict of means for each ``log_every`` steps.
-        record: what made it: settings, seed, photos, time, device, versions, commit.
-    """
+    """A finished stage."""
 
     folder: Path
-    networks: dict[str, Any]
-    history: list[dict[str, float]]
-    record: dict[str, Any]
+    networks: dict[str, Any]  # by name, in eval mode
+    history: list[dict[str, float]]  # the loss curves: a dict of means for each ``log_every`` steps
+    record: dict[str, Any]  # what made it: settings, seed, photos, time, device, versions, commit
 
 
 def train(
@@ -193,13 +202,13 @@ def needed(stage: int | str, profile: Profile) -> list[int | str]:
 
 
 def check(stage: Stage, job: Job) -> None:
-    """Find out before the first step what would stop a run in the middle: the folder, the photos, the VGG's weights."""
+    """Find out before the first step what would stop a run in the middle: folder, photos, settings, VGG's weights."""
     try:
         checkpoints.try_writing(job.out / checkpoints.RECORD)
     except OSError as error:
         raise ValueError(f"nothing can be written to the output folder {job.out}: {error}") from error
     job.batches(stage, 0, 0)
-    stage.check(job.profile)
+    stage.assemble(stage, job.profile, {name: build(name, job.profile) for name in stage.trains(job.profile)})
 
 
 def load(weights: str | Path) -> dict[str, Any]:
@@ -279,14 +288,17 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
         "effective_batch": ranks * stage.setting(profile, "batch"),
     }
     if "perceptual_weights" in settings:
-        record["perceptual_weights"] = profile.perceptual_weights if profile.perceptual_weight else "none"
+        features = getattr(t.modules["loss"], "features", None)
+        record["perceptual_weights"] = features.weights if features else "none"
+        record["perceptual_hash"] = naming.hash_of(features.state_dict()) if features else "none"
     return record
 
 
 def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module]) -> FabricTraining:
     """The networks of a stage with their optimizers, ready for its first step."""
-    parts = stage.assemble(stage, profile, networks)
-    return FabricTraining(profile, fabric, networks, parts, stage.setting(profile, "steps"))
+    return FabricTraining(
+        profile, fabric, networks, stage.assemble(stage, profile, networks), stage.setting(profile, "steps")
+    )
 
 
 def folder_of(number: int | str, job: Job) -> Path:
