@@ -5,6 +5,7 @@ Images are ``(N, 3, H, W)`` in [0, 1], scores ``(N,)``; every loss is a scalar, 
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights
@@ -103,17 +104,16 @@ def _vgg_state(weights: str) -> tuple[dict[str, Tensor], str]:
     """The convolutions up to relu4_3 of a trained VGG-16, by torchvision's names, and their training's convention."""
     others = 'choose perceptual weights "random", or "caffe:PATH" or "imagenet:PATH" of a VGG-16 state dict'
     convention, colon, path = weights.partition(":")
-    if not (colon and convention in NORMALIZATIONS):
-        path = weights
+    path = path if colon and convention in NORMALIZATIONS else weights
     try:
         if weights in NORMALIZATIONS:
-            convention = weights
             trained = {"imagenet": VGG16_Weights.IMAGENET1K_V1, "caffe": VGG16_Weights.IMAGENET1K_FEATURES}[weights]
             state = trained.get_state_dict(progress=False, check_hash=True)
         elif path.endswith(".safetensors"):
-            with safe_open(path, "pt") as file:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-                convention = convention if path != weights else (file.metadata() or {}).get("convention", "")
+            state = load_file(path)
+            if path == weights:
+                with safe_open(path, "pt") as file:
+                    convention = (file.metadata() or {}).get("convention", "")
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # no network, no file, a broken file: whatever it was, say what to do

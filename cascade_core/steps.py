@@ -143,10 +143,3 @@ def clip_weights(network: nn.Module, limit: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.clamp_(-limit, limit)
-
-
-def freeze_batch_norm(network: nn.Module) -> None:
-    """Batch norm uses its running statistics, in training too."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()

@@ -248,7 +248,9 @@ def fit(stage: Stage, job: Job) -> None:
     rule = stage.setting(profile, "batch_norm", "plain")
     if rule == "freeze":
         measure_batch_norm(t, stage, job)
-        steps.freeze_batch_norm(t.modules["cascade"])
+        for module in t.modules["cascade"].modules():
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                module.eval()
     loop.run(t, stage, job, folder)
     if rule == "reestimate":
         measure_batch_norm(t, stage, job)
