@@ -170,10 +170,3 @@ def test_profiles(capsys):
     assert f"- {row['question']}: 56 ({row['source']})" in output
     code, _, error = call(capsys, "profiles", "huge")
     assert (code, "unknown profile 'huge'" in error) == (1, True)
-
-
-def test_draw(capsys, tmp_path):
-    code, output, _ = call(capsys, "draw", tmp_path)
-    assert (code, output.split()) == (0, [str(tmp_path / "cascade.svg"), str(tmp_path / "training.svg")])
-    assert (tmp_path / "cascade.svg").read_text() == (ROOT / "book" / "_static" / "cascade.svg").read_text()
-    assert "there is no folder" in call(capsys, "draw", tmp_path / "no")[2]
