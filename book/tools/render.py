@@ -21,7 +21,7 @@ from execute import MEASURED, RECORD, read_executed, tags
 from inputs import chapters
 from PIL import Image
 
-from cascade_lab import published, show
+from cascade_lab import show
 
 BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
@@ -68,6 +68,8 @@ def recorded(chapter: str) -> str:
     """What the long run of the stage that a chapter trains took, from its record; nothing for another chapter."""
     if not (stage := re.search(r"_stage(\d)$", chapter)):
         return ""
+    from cascade_lab import published  # it takes seconds, and only four chapters ask
+
     record = published.trainings()[int(stage[1])]
     where = f"{record['profile']}, {record['device']}, on {record['devices']}".replace(" 1 threads", " 1 thread")
     return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."
