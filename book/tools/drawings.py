@@ -48,6 +48,26 @@ SPOKEN = {
     "−": "from the maps after step {} those of step {} are subtracted",
 }
 NETWORKS = {"generator": "generator", "critic": "critic", "deblur_denoise": "deblurring-denoising network"}
+PARTS = {  # of the drawing of the cascade: what comes before a network, and a word on each
+    "generator": (
+        "x, the degraded photo",
+        "3 × {size} × {size}, a hole of {hole} × {hole}, blur and noise",
+        "Generator G",
+        "fills the hole",
+    ),
+    "deblur_denoise": (
+        "G(x), the first result",
+        "the hole is filled; blur and noise are still there",
+        "Deblurring-denoising network",
+        "finds what is wrong, and takes it away",
+    ),
+    "critic": (
+        "ŷ, the restored photo",
+        "",
+        "Critic D",
+        "only for training stage 2: G(x) or a true y in, a score out",
+    ),
+}
 COLUMNS = {"generator": 0, "critic": 0, "deblur_denoise": 1}  # of the drawing of the training
 ROWS = [(1, 3), (2,), (4,)]
 # What the code of a step calls, and what it means.
@@ -251,22 +271,9 @@ def row_of_bars(drawing: Drawing, steps: list[Step], skips: list[Skip]) -> None:
 
 def cascade(profile: profiles.Profile) -> Drawing:
     """The whole cascade: the generator, the deblurring-denoising network, and the critic beside them."""
-    drawing, size = Drawing("The cascade", 16), profile.size
-    photo = f"3 × {size} × {size}, a hole of {profile.hole} × {profile.hole}, blur and noise"
-    result = "the hole is filled; blur and noise are still there"
-    score = "only for training stage 2: G(x) or a true y in, a score out"
-    parts = [  # what goes in, the network that takes it, and a word on each
-        ("x, the degraded photo", photo, "generator", "Generator G", "fills the hole"),
-        (
-            "G(x), the first result",
-            result,
-            "deblur_denoise",
-            "Deblurring-denoising network",
-            "finds what is wrong, and takes it away",
-        ),
-        ("ŷ, the restored photo", "", "critic", "Critic D", score),
-    ]
-    for words, note, name, title, about in parts:
+    drawing = Drawing("The cascade", 16)
+    for name, (words, note, title, about) in PARTS.items():
+        note = note.format(**vars(profile))
         drawing.text(30, drawing.y, words, **BOLD)
         drawing.said.append(f"{words} {note}".rstrip())
         if note:  # it goes on
@@ -274,7 +281,7 @@ def cascade(profile: profiles.Profile) -> Drawing:
             drawing.arrow(14, drawing.y - 10, drawing.y + 22)
         top = drawing.y + (34 if note else 14)
         built = stages.build(name, stages.sizes(profile))
-        count, (steps, skips) = layers.parameters(built), trace(built, size)
+        count, (steps, skips) = layers.parameters(built), trace(built, profile.size)
         weights = f"{count / 1e6:.1f} million weights" if count >= 1e6 else f"{count:,} weights"
         drawing.text(12, top + 19, title, **BOLD)
         drawing.text(WIDTH - 12, top + 19, weights, text_anchor="end")

@@ -146,13 +146,13 @@ def test_the_limit_holds_for_the_whole_chapter_and_nothing_is_left_running(book)
 
 def start(book, name: str) -> subprocess.Popen:
     """A chapter whose second cell will wait."""
-    running = f"open({str(book.root / name)!r}, 'w').close()\nimport time; time.sleep(60)"
+    running = f"open({str(book.root / name)!r}, 'w').close()\nimport time; time.sleep(120)"
     book.write(name, notebook(running))
     inputs = book.build / "smoke" / "inputs" / f"{name}.json"
     inputs.parent.mkdir(parents=True, exist_ok=True)
     inputs.write_text('{"parameters": {}}')
     command = [sys.executable, book.tools / "execute.py", book.book / f"{name}.ipynb", "--build", book.build / "smoke"]
-    return subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "--timeout", "120"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def kernel(book, name: str, process: subprocess.Popen) -> psutil.Process:
