@@ -272,22 +272,6 @@ def publish(
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-@app.command()
-def draw(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the SVG files go")]) -> None:
-    """Write the first page's drawings anew."""
-    from cascade_lab.show import drawings
-    from cascade_lab.training import profiles
-
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
-    for name, make in {
-        "cascade": lambda: drawings.cascade(profiles.read("paper")),
-        "training": drawings.training,
-    }.items():
-        (folder / f"{name}.svg").write_text(make().svg, "utf-8")
-        typer.echo(folder / f"{name}.svg")
-
-
 @app.command("profiles")
 def show_profiles(name: Annotated[str, typer.Argument(metavar="PROFILE")] = "") -> None:
     """Show the profiles, or the settings of one and their sources."""

@@ -21,19 +21,21 @@ from execute import MEASURED, RECORD, read_executed, tags
 from inputs import chapters
 from PIL import Image
 
-from cascade_lab import published
+from cascade_lab import show
 
 BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
+SHOW = Path(show.__file__).parent
 
 
 def stage(build: Path) -> None:
     """Lays out the pages' sources in BUILD/stage."""
     folder = build / "stage"
     shutil.rmtree(folder, ignore_errors=True)
-    for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml", *BOOK.glob("_static/**/*")]:
+    sources = [(BOOK, path) for end in ("*.md", "*.bib", "_toc.yml", "_static/**/*") for path in BOOK.glob(end)]
+    for root, source in [*sources, *((SHOW, path) for path in SHOW.glob("drawings/*.svg"))]:
         if source.is_file():
-            target = folder / source.relative_to(BOOK)
+            target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
     for chapter in chapters(BOOK):
@@ -66,6 +68,8 @@ def recorded(chapter: str) -> str:
     """What the long run of the stage that a chapter trains took, from its record; nothing for another chapter."""
     if not (stage := re.search(r"_stage(\d)$", chapter)):
         return ""
+    from cascade_lab import published  # it takes seconds, and only four chapters ask
+
     record = published.trainings()[int(stage[1])]
     where = f"{record['profile']}, {record['device']}, on {record['devices']}".replace(" 1 threads", " 1 thread")
     return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."

@@ -1,5 +1,6 @@
 """The command as a whole: help, exit statuses, empty arguments, Ctrl-C, and terminals that cannot show a letter."""
 
+import io
 import os
 import re
 import signal
@@ -153,11 +154,25 @@ class TestExits:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_what_a_terminal_cannot_show_ends_no_command(encoding, tmp_path):
-    for arguments in (["profiles", "cpu"], ["data", "folder", str(tmp_path / "→")], ["restore", "→", "--out", "→"]):
-        ended = shell(*arguments, PYTHONIOENCODING=encoding)
-        assert ended.returncode == (arguments[0] != "profiles")
-        assert "Traceback" not in ended.stderr
+@pytest.mark.parametrize("arguments", [["profiles", "cpu"], ["data", "folder", "→"], ["restore", "→", "--out", "→"]])
+def test_what_a_terminal_cannot_show_ends_no_command(encoding, arguments, monkeypatch):
+    """The streams are those that Python makes for such a terminal."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == (arguments[0] != "profiles")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    assert bool(sys.stdout.buffer.getvalue()) == (arguments[0] == "profiles")
+    assert bool(sys.stderr.buffer.getvalue().startswith(b"error: ")) == (arguments[0] != "profiles")
+
+
+def test_nor_does_a_real_one(tmp_path):
+    ended = shell("data", "folder", str(tmp_path / "→"), PYTHONIOENCODING="ascii")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
 
 
 def test_profiles(capsys):
@@ -170,10 +185,3 @@ def test_profiles(capsys):
     assert f"- {row['question']}: 56 ({row['source']})" in output
     code, _, error = call(capsys, "profiles", "huge")
     assert (code, "unknown profile 'huge'" in error) == (1, True)
-
-
-def test_draw(capsys, tmp_path):
-    code, output, _ = call(capsys, "draw", tmp_path)
-    assert (code, output.split()) == (0, [str(tmp_path / "cascade.svg"), str(tmp_path / "training.svg")])
-    assert (tmp_path / "cascade.svg").read_text() == (ROOT / "book" / "_static" / "cascade.svg").read_text()
-    assert "there is no folder" in call(capsys, "draw", tmp_path / "no")[2]
