@@ -280,7 +280,7 @@ def cascade(profile: profiles.Profile) -> Drawing:
             drawing.text(30, drawing.y + 16, note, **FAINT)
             drawing.arrow(14, drawing.y - 10, drawing.y + 22)
         top = drawing.y + (34 if note else 14)
-        built = stages.build(name, stages.sizes(profile))
+        built = stages.build(name, profile)
         count, (steps, skips) = layers.parameters(built), trace(built, profile.size)
         weights = f"{count / 1e6:.1f} million weights" if count >= 1e6 else f"{count:,} weights"
         drawing.text(12, top + 19, title, **BOLD)
@@ -352,7 +352,7 @@ def drawings() -> dict[str, Drawing]:
     """All that the book shows, by name, in the paper's sizes."""
     paper = profiles.read("paper")
     return {"cascade": cascade(paper), "training": training()} | {
-        name: network(stages.build(name, stages.sizes(paper)), paper.size, f"The {words}")
+        name: network(stages.build(name, paper), paper.size, f"The {words}")
         for name, words in NETWORKS.items()
     }
 
