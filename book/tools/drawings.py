@@ -352,8 +352,7 @@ def drawings() -> dict[str, Drawing]:
     """All that the book shows, by name, in the paper's sizes."""
     paper = profiles.read("paper")
     return {"cascade": cascade(paper), "training": training()} | {
-        name: network(stages.build(name, paper), paper.size, f"The {words}")
-        for name, words in NETWORKS.items()
+        name: network(stages.build(name, paper), paper.size, f"The {words}") for name, words in NETWORKS.items()
     }
 
 

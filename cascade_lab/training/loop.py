@@ -61,6 +61,7 @@ class FabricTraining(Training):
             if name not in parts.constant:
                 self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
+        self.variant_step = parts.step
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self._coins = torch.Generator()
@@ -160,9 +161,9 @@ def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
 def _advance(t: FabricTraining, stage: Stage, job: Job, batches: Iterator[Tensor], end: int) -> dict[str, float]:
     """Make the steps up to the next point of the loss curves; the means of their losses."""
     sums: dict[str, Tensor] = {}
-    first = t.step
+    first, step = t.step, t.variant_step or stage.step
     while t.step < end:
-        for name, value in stage.step(t, batches, job.random(stage, t.step)).items():
+        for name, value in step(t, batches, job.random(stage, t.step)).items():
             sums[name] = sums.get(name, 0) + value.detach()
         for rate in t.rates.values():
             rate.step()

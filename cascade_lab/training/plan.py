@@ -27,6 +27,7 @@ class Parts(NamedTuple):
     modules: Mapping[str, nn.Module]  # what the step calls: the networks, what is made of them (the cascade), the loss
     optimizers: Mapping[str, torch.optim.Optimizer]  # one for each module that is updated
     constant: tuple[str, ...] = ()  # the optimizers whose learning rate stays, instead of rising and falling
+    step: steps.Step | None = None  # a variant's, in place of the stage's
 
 
 def with_adam(stage: "Stage", profile: Profile, modules: Mapping[str, nn.Module]) -> Parts:

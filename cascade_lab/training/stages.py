@@ -10,14 +10,14 @@ or from the shell, also on several GPUs or nodes::
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from cascade_core import steps
@@ -73,23 +73,12 @@ def adversarial(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module
     features = PerceptualLoss(profile.perceptual_weights, side=side) if profile.perceptual_weight else None
     weights = (profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight)
     rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
-    loss: nn.Module
-    optimizers: dict[str, torch.optim.Optimizer]
     if profile.stage2_game == "hinge":
+        adam = {n: torch.optim.Adam(networks[n].parameters(), rate, betas=(0.5, 0.9)) for n, rate in rates.items()}
         loss = variants.HoleLoss(*weights, features)
-        optimizers = {
-            name: torch.optim.Adam(networks[name].parameters(), rate, betas=(0.5, 0.9)) for name, rate in rates.items()
-        }
-    else:
-        loss = GeneratorLoss(*weights, features)
-        optimizers = {name: torch.optim.RMSprop(networks[name].parameters(), rate) for name, rate in rates.items()}
-    return Parts({**networks, "loss": loss}, optimizers, constant=("critic",))
-
-
-def step_2(t: steps.Training, photos: Iterator[Tensor], rng: torch.Generator) -> steps.Losses:
-    """The paper's step of stage 2, or a variant's."""
-    hinge = getattr(t.settings, "stage2_game") == "hinge"  # noqa: B009 (no setting of the paper's steps)
-    return (variants.hinge_step if hinge else steps.step_2)(t, photos, rng)
+        return Parts({**networks, "loss": loss}, adam, ("critic",), variants.hinge_step)
+    rms = {n: torch.optim.RMSprop(networks[n].parameters(), rate) for n, rate in rates.items()}
+    return Parts({**networks, "loss": GeneratorLoss(*weights, features)}, rms, ("critic",))
 
 
 def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
@@ -109,7 +98,7 @@ STAGES: dict[int | str, Stage] = {
     2: Stage(
         2,
         "stage 2: generator and critic",
-        step_2,
+        steps.step_2,
         ("generator", "critic"),
         {"generator": 1},
         assemble=adversarial,
