@@ -337,6 +337,19 @@ def folder(
 
 
 @data.command()
+def trainingset(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="gets train, imagenet")] = Path("data/trainingset"),
+    first: Annotated[int | None, typer.Option(min=0, help="of photos8k's 8,349 photos only so many")] = None,
+    url: Annotated[str, typer.Option(help="address or folder in place of raw.githubusercontent.com")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="downloads at a time")] = 8,
+) -> None:
+    """The training photos and the ImageNet test set, from GitHub."""
+    from data_scripts import trainingset as script
+
+    typer.echo(script.prepare(out, url or script.URL, first, workers))
+
+
+@data.command()
 def verify(photos: Annotated[Path, typer.Argument(metavar="FOLDER")]) -> None:
     """Compare the files of a prepared data set with its manifest."""
     from data_scripts import verify as script

@@ -300,7 +300,7 @@ class TestCommand:
             assert (ended.returncode, ended.stderr) == (0, "")
             assert "1 train photos, 1 files left out: " in ended.stdout
 
-    @pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder"])
+    @pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder", "trainingset"])
     def test_help(self, script):
         ended = self.call("-m", f"data_scripts.{script}", "--help")
         assert f"Usage: cascade data {script}" in ended.stdout
