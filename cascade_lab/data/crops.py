@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cascade_lab.data.photos import Photos, random_square, square
+from cascade_lab.data.photos import Photos, random_squares, shuffled, square
 from cascade_lab.data.shards import Readers, Shards, ShardSteps
 
 
@@ -67,36 +67,33 @@ def training_batches(
     return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
 
 
+@dataclass(eq=False)
 class _Steps(Dataset[torch.Tensor]):
     """Step -> its crops as bytes (batch, 3, size, size): the map that a DataLoader's workers look up."""
 
-    def __init__(
-        self, photos: Photos, size: int, batch: int, seed: int, scale: tuple[float, float], readers: Readers
-    ) -> None:
-        self.photos, self.size, self.batch, self.seed, self.scale = photos, size, batch, seed, scale
-        self.readers, self._epoch, self._order = readers, -1, np.arange(0)
+    photos: Photos
+    size: int
+    batch: int
+    seed: int
+    scale: tuple[float, float]
+    readers: Readers
 
     def __getitem__(self, step: int) -> torch.Tensor:
-        rank, world = self.readers.rank, self.readers.world
-        crops = [self._crop((step * self.batch + j) * world + rank) for j in range(self.batch)]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+        first, end = step * self.batch, (step + 1) * self.batch
+        numbers = [place * self.readers.world + self.readers.rank for place in range(first, end)]
+        seeds = [(self.seed, 1, number) for number in numbers]
+        return random_squares(map(self._photo, numbers), self.size, self.scale, seeds)
 
-    def _crop(self, number: int) -> NDArray[np.uint8]:
-        total = len(self.photos) * self.photos.repeats
-        epoch, place = divmod(number, total)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(total)
-        photo = self._readable(int(self._order[place]) % len(self.photos))
-        return random_square(photo, self.size, self.scale, np.random.default_rng((self.seed, 1, number)))
-
-    def _readable(self, index: int) -> Image.Image:
-        """A large set is not decoded when it is opened: the photo after a broken one stands in for it."""
-        for other in range(len(self.photos)):
-            place = (index + other) % len(self.photos)
+    def _photo(self, number: int) -> Image.Image:
+        """The photo of a crop. A large set is not decoded when it is opened: the one after a broken one stands in."""
+        count = len(self.photos)
+        epoch, place = divmod(number, count * self.photos.repeats)
+        first = int(shuffled(self.seed, epoch, count * self.photos.repeats)[place])
+        for index in range(first, first + count):
             try:
-                return self.photos[place]
+                return self.photos[index % count]
             except ValueError as error:
-                warnings.warn(f"{self.photos.names[place]}: {error}; the next photo stands in", stacklevel=2)
+                warnings.warn(f"{self.photos.names[index % count]}: {error}; the next photo stands in", stacklevel=2)
         raise ValueError(f"no photo of {self.photos.source} can be read any more")
 
 
