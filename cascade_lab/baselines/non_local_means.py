@@ -12,7 +12,7 @@ DISTANCE = 6  # px, how far away they may lie
 def non_local_means(
     images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 0.6
 ) -> Tensor:
-    """Remove noise by scikit-image's non-local means (its fast mode).
+    """A `Restorer` of noise: scikit-image's non-local means (its fast mode).
 
     Args:
         images, kernels, sigma: as for every `Restorer`.

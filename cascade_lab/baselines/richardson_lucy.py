@@ -10,7 +10,7 @@ from cascade_lab.baselines.interface import Array, kernel_arrays, restore_each
 def richardson_lucy(
     images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, steps: int = 10
 ) -> Tensor:
-    """Remove blur by scikit-image's Richardson-Lucy iteration, given the true kernels.
+    """A `Restorer` of blur: scikit-image's Richardson-Lucy iteration, given the true kernels.
 
     Each step sharpens noise too, so the number of steps is what holds it back: tune it for the noise at hand.
 

@@ -12,7 +12,7 @@ LEVELS = 4  # how often the image is halved at most; scikit-image's default for 
 def wavelets(
     images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 1.0
 ) -> Tensor:
-    """Remove noise by scikit-image's BayesShrink, in YCbCr.
+    """A `Restorer` of noise: scikit-image's BayesShrink, in YCbCr.
 
     Args:
         images, kernels, sigma: as for every `Restorer`.

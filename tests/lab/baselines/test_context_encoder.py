@@ -64,7 +64,11 @@ class TestNetwork:
 
     @pytest.mark.parametrize(
         ("size", "hole", "message"),
-        [(48, 14, "multiple of 32, got 48"), (64, 33, "predicts 32 of 64 px: no hole of 33"), (64, 0, "hole of 0 px")],
+        [
+            (48, 14, "multiple of 32, got 48"),
+            (64, 33, "center 32 px of 64: hole .* got 33"),
+            (64, 0, "hole must be 1 to that, got 0"),
+        ],
     )
     def test_refuses_sizes_that_cannot_work(self, size, hole, message):
         with pytest.raises(ValueError, match=message):
@@ -200,7 +204,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"hole": 20}, "predicts the center 16 px of 32: hole must be at most that, got 20"),
+            ({"hole": 20}, "predicts the center 16 px of 32: hole must be 1 to that, got 20"),
             ({"stage1_batch": 1}, "stage1_batch must be at least 2, got 1"),
         ],
     )

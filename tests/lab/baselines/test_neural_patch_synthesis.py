@@ -9,7 +9,6 @@ from cascade_core.degradations import center_hole
 from cascade_lab.baselines import ContextEncoder, NeuralPatchSynthesis, context_encoder, laplace, mean
 from cascade_lab.baselines.neural_patch_synthesis import (
     LAYERS,
-    Places,
     match,
     texture_distance,
     usable_places,
@@ -59,14 +58,14 @@ class TestMatch:
         features = torch.rand(5, 16, 16, generator=torch.Generator().manual_seed(0))
         inside, outside, nearest = by_hand(features, hole, 4)
         places = usable_places(hole)[11]
-        assert (places.inside.tolist(), places.outside.tolist()) == (inside, outside)
+        assert tuple(numbers.tolist() for numbers in places) == (inside, outside)
         found = match({11: features[None]}, {11: places})[11]
         assert torch.equal(found.nearest, nearest)
 
     def test_the_strength_of_a_patch_does_not_count(self):
         features = torch.zeros(1, 2, 3, 9)
         features[:, 0, :, :3], features[:, 0, :, 3:6], features[:, 1, :, 6:] = 1.0, 0.1, 1.0
-        found = match({11: features}, {11: Places(torch.tensor([0]), torch.tensor([3, 6]))})[11]
+        found = match({11: features}, {11: (torch.tensor([0]), torch.tensor([3, 6]))})[11]
         assert found.nearest.max() == pytest.approx(0.1)
 
     @pytest.mark.parametrize(
@@ -77,9 +76,9 @@ class TestMatch:
         assert list(usable_places(center_hole(1, size, size) == 1)) == layers
 
     def test_where_the_rim_is_narrow_the_middle_is_outside(self):
-        places = usable_places(center_hole(1, 64, 64) == 1)[18]  # 8 x 8 places, 4 x 4 in the hole
-        assert len(places.inside) == 16
-        assert len(places.outside) == 36 - 16
+        inside, outside = usable_places(center_hole(1, 64, 64) == 1)[18]  # 8 x 8 places, 4 x 4 in the hole
+        assert len(inside) == 16
+        assert len(outside) == 36 - 16
 
 
 class TestEnergy:
