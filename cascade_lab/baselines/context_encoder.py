@@ -43,17 +43,10 @@ class ContextEncoder(nn.Module):
         widths: channels after each of the five convolutions.
         bottleneck: units between encoder and decoder.
 
-    Shape:
-        - input: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``.
-        - output: their centers, ``(N, 3, size/2, size/2)`` in (0, 1).
+    Shape: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``; to centers ``(N, 3, size/2, size/2)``.
 
     Raises:
         ValueError: the hole is larger than what is predicted, or the size is no multiple of 32.
-
-    Example:
-        >>> network = ContextEncoder(64, 28, widths=(8, 8, 8, 8, 8), bottleneck=16)
-        >>> network(torch.rand(2, 3, 64, 64)).shape
-        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(
@@ -99,9 +92,7 @@ class ContextEncoder(nn.Module):
 class Discriminator(nn.Module):
     """Distinguishes true centers from predicted ones; it sees nothing of the photo around them.
 
-    Shape:
-        - input: centers ``(N, 3, size/2, size/2)`` in [0, 1].
-        - output: the logits of being true, ``(N,)``.
+    Shape: centers ``(N, 3, size/2, size/2)`` in [0, 1] to the logits of being true, ``(N,)``.
     """
 
     def __init__(self, size: int = 128, widths: tuple[int, ...] = WIDTHS) -> None:
@@ -149,11 +140,9 @@ def center(images: Tensor) -> Tensor:
 
 
 def overlap_loss(predicted: Tensor, target: Tensor, holes: Tensor) -> Tensor:
-    """Mean squared error of the centers, tenfold where the photo is visible.
+    """Mean squared error of centers ``(N, 3, S, S)`` in [0, 1], tenfold where ``holes`` ``(N, 1, S, S)`` is 0.
 
-    Args:
-        predicted, target: ``(N, 3, S, S)`` in [0, 1]; the error is taken in [-1, 1], which train.lua's weights go with.
-        holes: ``(N, 1, S, S)``, 1 where pixels are missing.
+    The error is taken in [-1, 1], which train.lua's weights go with.
     """
     return (torch.where(holes == 1, 1.0, OVERLAP) * (2 * (predicted - target)).square()).mean()
 

@@ -38,9 +38,9 @@ class NeuralPatchSynthesis:
     at the first scale, and the result of the scale before at the others.
 
     Departures from the original: it goes up from the 128 px of its content network, this one up to the images' size.
-    VGG-16 stands in for VGG-19, since the losses have it. Patches outside are those with no place in the hole; on a
-    map with too narrow a rim for one, those whose middle is outside. The original's weights (5e-6 for both) belong to
-    sums over another VGG's features; these were chosen on training photos, with random VGG weights.
+    VGG-16 stands in for VGG-19, since the losses have it. Patches outside have no place in the hole; on a map with too
+    narrow a rim for one, their middle is outside. The original's weights (5e-6 for both) belong to sums over another
+    VGG's features; these were chosen on training photos, with random VGG weights.
 
     Args:
         content: the inpainter that makes the content; the original's is a Context Encoder. It is called with the same
@@ -57,9 +57,6 @@ class NeuralPatchSynthesis:
         ValueError: scales, rounds or iterations are below 1, or a weight is below 0.
         RuntimeError: the VGG's weights cannot be had.
 
-    Example:
-        >>> from cascade_lab.baselines import laplace
-        >>> fill = NeuralPatchSynthesis(laplace, "random", scales=1)  # fill(images, masks)
     """
 
     def __init__(
@@ -74,8 +71,7 @@ class NeuralPatchSynthesis:
     ) -> None:
         if min(scales, rounds, iterations) < 1 or min(texture, smoothness) < 0:
             raise ValueError(
-                f"scales, rounds and iterations must be at least 1, got {scales}, {rounds}, {iterations}; "
-                f"texture and smoothness at least 0, got {texture}, {smoothness}"
+                f"{scales=}, {rounds=} and {iterations=} must be at least 1, {texture=} and {smoothness=} at least 0"
             )
         self.content, self.vgg = content, PerceptualLoss(weights)
         self.scales, self.rounds, self.iterations = scales, rounds, iterations
@@ -108,7 +104,6 @@ class NeuralPatchSynthesis:
         return content if image is None else image
 
     def maps(self, image: Tensor) -> dict[int, Tensor]:
-        """The feature maps of an image by layer."""
         return dict(zip(LAYERS, self.vgg.maps(image, tuple(LAYERS)), strict=True))
 
     def optimize(self, image: Tensor, content: Tensor, hole: Tensor, matches: Mapping[int, Match]) -> Tensor:
@@ -122,10 +117,8 @@ class NeuralPatchSynthesis:
             # The means times their count: the optimizer's tolerances are made for gradients that are not a mean's.
             loss = ((result - content) * hole).square().sum()
             loss = loss + 3 * hole.sum() * self.texture * texture_distance(self.maps(result), matches)
-            variation = (
-                result.diff(dim=-1).square().sum() + result.diff(dim=-2).square().sum()
-            )  # as the original has it
-            loss = loss + self.smoothness * variation
+            variation = result.diff(dim=-1).square().sum() + result.diff(dim=-2).square().sum()
+            loss = loss + self.smoothness * variation  # squares, as the original has it
             loss.backward()
             return loss
 

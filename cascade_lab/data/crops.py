@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from cascade_lab.data.photos import Photos, random_squares, shuffled, square
-from cascade_lab.data.shards import Readers, Shards, ShardSteps
+from cascade_lab.data.photos import Photos, random_square, read_photo, shuffled, square
+from cascade_lab.data.shards import Readers, Shards
 
 
 def training_batches(
@@ -56,45 +59,75 @@ def training_batches(
             f"{photos.source} has {len(photos)} usable photos ({len(photos.skipped)} left out), but a step takes "
             f"{batch * readers.world}: choose a smaller batch or add photos"
         )
-    steps: Dataset[torch.Tensor]
+    workers = readers.workers
     if isinstance(photos, Shards):
-        steps = ShardSteps(photos, size, batch, seed, start, stop, scale, readers)
-        order, workers = None, min(readers.workers, steps.most_workers())
-    else:
-        steps = _Steps(photos, size, batch, seed, scale, readers)
-        order, workers = range(start, stop), readers.workers
-    loader = DataLoader(steps, None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None)
+        workers = min(workers, len(photos.urls) // readers.world)  # each has a shard
+        if len(photos.urls) < readers.world:
+            raise ValueError(f"{len(photos.urls)} shards cannot be split over {readers.world} ranks")
+    steps = _Steps(photos, size, batch, seed, start, stop, scale, readers)
+    loader = DataLoader(steps, None, num_workers=workers, prefetch_factor=4 if workers else None)
     return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
 
 
-@dataclass(eq=False)
-class _Steps(Dataset[torch.Tensor]):
-    """Step -> its crops as bytes (batch, 3, size, size): the map that a DataLoader's workers look up."""
+Batches = Iterator[tuple[Iterable[Image.Image], Iterable[tuple[int, ...]]]]  # each photo, and the seed of its crop
 
-    photos: Photos
+
+@dataclass(eq=False)
+class _Steps(IterableDataset[torch.Tensor]):
+    """The crops of a worker's steps, as bytes ``(batch, 3, size, size)``."""
+
+    photos: Photos | Shards
     size: int
     batch: int
     seed: int
+    start: int
+    stop: int
     scale: tuple[float, float]
     readers: Readers
 
-    def __getitem__(self, step: int) -> torch.Tensor:
-        first, end = step * self.batch, (step + 1) * self.batch
-        numbers = [place * self.readers.world + self.readers.rank for place in range(first, end)]
-        seeds = [(self.seed, 1, number) for number in numbers]
-        return random_squares(map(self._photo, numbers), self.size, self.scale, seeds)
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        steps = range(self.start + worker, self.stop, workers)  # the loader asks worker 0 first
+        source = self.photos
+        batches = self._from_shards(source, steps) if isinstance(source, Shards) else self._from_photos(source, steps)
+        for photos, seeds in batches:
+            pairs = zip(photos, map(np.random.default_rng, seeds), strict=True)
+            crops = np.stack([random_square(photo, self.size, self.scale, rng) for photo, rng in pairs])
+            yield torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
 
-    def _photo(self, number: int) -> Image.Image:
+    def _from_photos(self, photos: Photos, steps: range) -> Batches:
+        for step in steps:
+            places = range(step * self.batch, (step + 1) * self.batch)
+            numbers = [place * self.readers.world + self.readers.rank for place in places]
+            yield (self._photo(photos, number) for number in numbers), [(self.seed, 1, number) for number in numbers]
+
+    def _photo(self, photos: Photos, number: int) -> Image.Image:
         """The photo of a crop. A large set is not decoded when it is opened: the one after a broken one stands in."""
-        count = len(self.photos)
-        epoch, place = divmod(number, count * self.photos.repeats)
-        first = int(shuffled(self.seed, epoch, count * self.photos.repeats)[place])
+        count = len(photos)
+        epoch, place = divmod(number, count * photos.repeats)
+        first = int(shuffled(self.seed, epoch, count * photos.repeats)[place])
         for index in range(first, first + count):
             try:
-                return self.photos[index % count]
+                return photos[index % count]
             except ValueError as error:
-                warnings.warn(f"{self.photos.names[index % count]}: {error}; the next photo stands in", stacklevel=2)
-        raise ValueError(f"no photo of {self.photos.source} can be read any more")
+                warnings.warn(f"{photos.names[index % count]}: {error}; the next photo stands in", stacklevel=2)
+        raise ValueError(f"no photo of {photos.source} can be read any more")
+
+    def _from_shards(self, shards: Shards, steps: range) -> Batches:
+        before, slot = divmod(steps.start, steps.step)
+        samples = shards.samples(self.seed, self.readers, slot, steps.step, before * self.batch)
+        for _ in steps:
+            photos, seeds = [], []
+            for epoch, key, encoded in islice(samples, self.batch):
+                seeds.append((self.seed, 2, epoch, zlib.crc32(key.encode())))
+                try:
+                    photos.append(read_photo(io.BytesIO(encoded)))
+                except ValueError as error:
+                    warnings.warn(f"{key} in {shards.source}: {error}; another photo stands in", stacklevel=2)
+            if not photos:
+                raise ValueError(f"no photo of a whole batch of {shards.source} can be read")
+            yield islice(cycle(photos), self.batch), seeds
 
 
 def test_crops(photos: Sequence[Image.Image], size: int, mode: str) -> torch.Tensor:

@@ -13,21 +13,15 @@ anew, without decoding, which takes up to an epoch's reading (epochs before that
 
 from __future__ import annotations
 
-import io
 import random
-import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, cycle, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
-
 from cascade_lab.data.manifest import NAME, pick_split, read_manifest
-from cascade_lab.data.photos import hash_lines, random_squares, read_photo, shuffled
+from cascade_lab.data.photos import hash_lines, shuffled
 
 BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, about 110 MB of ImageNet a worker
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
@@ -73,6 +67,38 @@ class Shards:
     def __len__(self) -> int:
         return sum(self.counts)
 
+    def samples(
+        self, seed: int, readers: Readers, slot: int = 0, workers: int = 1, skip: int = 0
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """(epoch, key, encoded photo) without end, from sample number `skip` of a rank's worker number `slot`."""
+        import webdataset
+
+        for epoch in count():
+            order = shuffled(seed, epoch, len(self.urls))
+            mine = order[readers.rank :: readers.world][slot::workers]
+            total = sum(self.counts[i] for i in mine)
+            if skip < total:
+                rng = random.Random(f"{seed} {epoch} {readers.rank} {slot}")
+                mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
+                yield from ((epoch, *sample) for sample in islice(mixed, skip, None))
+            skip = max(0, skip - total)
+
+    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+        from webdataset.tariterators import tarfile_samples
+
+        for index in shards:
+            url, expected, found = self.urls[index], self.counts[index], 0
+            try:
+                for sample in tarfile_samples(iter([{"url": url}])):
+                    photo = next((sample[kind] for kind in IMAGES if kind in sample), None)
+                    if photo is not None:
+                        found += 1
+                        yield sample["__key__"], photo
+            except Exception as error:
+                raise ValueError(f"{url} breaks off after {found} photos ({error})") from error
+            if found != expected:
+                raise ValueError(f"{url} holds {found} photos, {expected} by its manifest")
+
 
 def open_shards(source: str, split: str) -> Shards:
     """Open shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
@@ -111,76 +137,3 @@ def open_shards(source: str, split: str) -> Shards:
         if not path.is_file() or path.stat().st_size != row["size"]:
             raise ValueError(f"{path} is missing or not {row['size']} bytes long: run data_scripts.imagenet again")
     return Shards(source, base, rows, manifest["skipped"])
-
-
-@dataclass(eq=False)
-class ShardSteps(IterableDataset[torch.Tensor]):
-    """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
-
-    shards: Shards
-    size: int
-    batch: int
-    seed: int
-    start: int
-    stop: int
-    scale: tuple[float, float]
-    readers: Readers
-
-    def __post_init__(self) -> None:
-        if len(self.shards.urls) < self.readers.world:
-            raise ValueError(f"{len(self.shards.urls)} shards cannot be split over {self.readers.world} ranks")
-
-    def most_workers(self) -> int:
-        """Workers that have a shard each."""
-        return len(self.shards.urls) // self.readers.world
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        worker = get_worker_info()
-        workers = worker.num_workers if worker else 1
-        slot = (self.start + (worker.id if worker else 0)) % workers  # the loader asks worker 0 first
-        before = self.batch * len(range(slot, self.start, workers))
-        samples = self._samples(slot, workers, before)
-        for _ in range(self.start + (slot - self.start) % workers, self.stop, workers):
-            yield self._crops(list(islice(samples, self.batch)))
-
-    def _samples(self, slot: int, workers: int, skip: int) -> Iterator[tuple[int, str, bytes]]:
-        """(epoch, key, encoded photo) without end, from sample number `skip` of this slot."""
-        import webdataset
-
-        for epoch in count():
-            order = shuffled(self.seed, epoch, len(self.shards.urls))
-            mine = order[self.readers.rank :: self.readers.world][slot::workers]
-            total = sum(self.shards.counts[i] for i in mine)
-            if skip < total:
-                rng = random.Random(f"{self.seed} {epoch} {self.readers.rank} {slot}")
-                mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
-                yield from ((epoch, *sample) for sample in islice(mixed, skip, None))
-            skip = max(0, skip - total)
-
-    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
-        from webdataset.tariterators import tarfile_samples
-
-        for index in shards:
-            url, found = self.shards.urls[index], 0
-            try:
-                for sample in tarfile_samples(iter([{"url": url}])):
-                    photo = next((sample[kind] for kind in IMAGES if kind in sample), None)
-                    if photo is not None:
-                        found += 1
-                        yield sample["__key__"], photo
-            except Exception as error:
-                raise ValueError(f"{url} breaks off after {found} photos ({error})") from error
-            if found != self.shards.counts[index]:
-                raise ValueError(f"{url} holds {found} photos, {self.shards.counts[index]} by its manifest")
-
-    def _crops(self, samples: list[tuple[int, str, bytes]]) -> torch.Tensor:
-        photos = []
-        for _, key, encoded in samples:
-            try:
-                photos.append(read_photo(io.BytesIO(encoded)))
-            except ValueError as error:
-                warnings.warn(f"{key} in {self.shards.source}: {error}; another photo stands in", stacklevel=2)
-        if not photos:
-            raise ValueError(f"no photo of a whole batch of {self.shards.source} can be read")
-        seeds = [(self.seed, 2, epoch, zlib.crc32(key.encode())) for epoch, key, _ in samples]
-        return random_squares(islice(cycle(photos), len(samples)), self.size, self.scale, seeds)

@@ -16,10 +16,8 @@ BETAS = (0.5, 0.999)
 
 def assemble(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
     """The network and its discriminator, each under Adam."""
-    rates = {
-        "context_encoder": RATE_RATIO * profile.context_encoder_rate,
-        "discriminator": profile.context_encoder_rate,
-    }
+    rate = profile.context_encoder_rate
+    rates = {"context_encoder": RATE_RATIO * rate, "discriminator": rate}
     adam = {name: torch.optim.Adam(networks[name].parameters(), rates[name], BETAS, fused=True) for name in rates}
     return Parts(dict(networks), adam)
 
