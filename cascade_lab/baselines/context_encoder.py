@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import center_crop
 
 from cascade_core.conventions import check_tensor
 from cascade_core.degradations import HOLE_COLOR, apply_mask, center_hole
@@ -97,8 +98,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int = 128, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        last = nn.Conv2d(widths[-1], 1, size // 32, bias=False)  # 4 -> 1
-        self.layers = nn.Sequential(*_halve(widths[1:]), last)  # 64 -> 32 -> 16 -> 8 -> 4
+        last = nn.Conv2d(widths[-1], 1, size // 32, bias=False)
+        self.layers = nn.Sequential(*_halve(widths[1:]), last)  # 64 -> 32 -> 16 -> 8 -> 4 -> 1
         initialize(self)
 
     def forward(self, centers: Tensor) -> Tensor:
@@ -118,25 +119,20 @@ def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Gener
     """One step of the discriminator, one of the network; the same kind of function as in `cascade_core.steps`."""
     photo = next(photos)
     hole = center_hole(len(photo), photo.shape[2], photo.shape[3], t.settings.hole, photo.device)
-    target = center(photo)
+    side = photo.shape[-1] // 2
+    target = center_crop(photo, side)
     predicted = t.modules["context_encoder"](apply_mask(photo, hole, t.settings.hole_color))
 
     true_logits, false_logits = (t.modules["discriminator"](x) for x in (target, predicted.detach()))
     loss = cross_entropy(true_logits, 1.0) + cross_entropy(false_logits, 0.0)
     t.update("discriminator", loss)
 
-    reconstruction = overlap_loss(predicted, target, center(hole))
+    reconstruction = overlap_loss(predicted, target, center_crop(hole, side))
     with frozen(t.networks["discriminator"]) as judge:
         with t.autocast():
             adversarial = cross_entropy(judge(predicted), 1.0)
         t.update("context_encoder", RECONSTRUCTION * reconstruction + (1 - RECONSTRUCTION) * adversarial)
     return {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": loss}
-
-
-def center(images: Tensor) -> Tensor:
-    """The center half, ``(N, C, S, S)`` to ``(N, C, S/2, S/2)``."""
-    rim = images.shape[-1] // 4
-    return images[..., rim:-rim, rim:-rim]
 
 
 def overlap_loss(predicted: Tensor, target: Tensor, holes: Tensor) -> Tensor:
@@ -169,8 +165,7 @@ def context_encoder(network: ContextEncoder) -> Inpainter:
 
     def fill(images: Tensor, masks: Tensor) -> Tensor:
         known, missing = hide(images, masks)
-        expected = center_hole(1, size, size, hole, images.device) == 1
-        if missing.shape[2:] != expected.shape[2:] or not (missing == expected).all():
+        if not torch.equal(missing, center_hole(len(images), size, size, hole, images.device) == 1):
             raise ValueError(
                 f"this Context Encoder was trained for a hole of {hole} px in the center of {size} px; "
                 f"got images of {tuple(images.shape)} with another hole: train one with that size and hole"

@@ -87,12 +87,6 @@ class Photos(Sequence[Image.Image]):
 
     Raises:
         ValueError: none can be read.
-
-    Example:
-        >>> from cascade_lab.data import open_photos
-        >>> photos = open_photos(None, "train")
-        >>> photos[0].size, photos[:2].names
-        ((600, 400), ['coffee.png', 'hubble_deep_field.jpg'])
     """
 
     def __init__(

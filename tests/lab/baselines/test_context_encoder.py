@@ -10,7 +10,7 @@ from tiny import TINY, job, settings
 from cascade_core.degradations import center_hole
 from cascade_lab import cli, data, devices
 from cascade_lab.baselines import ContextEncoder, context_encoder, mean
-from cascade_lab.baselines.context_encoder import Discriminator, center, cross_entropy, overlap_loss
+from cascade_lab.baselines.context_encoder import Discriminator, cross_entropy, overlap_loss
 from cascade_lab.data.brush import brush_masks
 from cascade_lab.training import checkpoints, profiles, stages
 
@@ -83,9 +83,6 @@ class TestNetwork:
         expected = -(torch.tensor(0.9).log() + torch.tensor(0.2).log()) / 2
         torch.testing.assert_close(cross_entropy(probabilities.logit(), 1.0), expected)
         torch.testing.assert_close(cross_entropy(-probabilities.logit(), 0.0), expected)
-
-    def test_center(self):
-        assert torch.equal(center(torch.arange(16.0).view(1, 1, 4, 4)), torch.tensor([[[[5.0, 6.0], [9.0, 10.0]]]]))
 
 
 class TestFill:

@@ -103,9 +103,9 @@ class TestEnergy:
         assert torch.corrcoef(torch.stack([columns, wanted]))[0, 1] > 0.3
 
     def test_without_texture_and_smoothness_the_content_stays(self, photos):
-        masks = center_hole(4, 64, 64)
+        masks = center_hole(1, 64, 64)
         fill = NeuralPatchSynthesis(laplace, "random", scales=1, iterations=2, texture=0.0, smoothness=0.0)
-        torch.testing.assert_close(fill(photos, masks), laplace(photos, masks), atol=1e-6, rtol=0)
+        torch.testing.assert_close(fill(photos[:1], masks), laplace(photos[:1], masks), atol=1e-6, rtol=0)
 
     def test_smoothness_smooths(self, photos):
         masks = center_hole(1, 64, 64)
@@ -113,7 +113,7 @@ class TestEnergy:
         def noise(images, masks):
             return torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
 
-        fill = NeuralPatchSynthesis(noise, "random", scales=1, iterations=5, texture=0.0, smoothness=1.0)
+        fill = NeuralPatchSynthesis(noise, "random", scales=1, rounds=1, iterations=5, texture=0.0, smoothness=1.0)
         before, after = (f(photos[:1], masks)[..., 20:44, 20:44] for f in (noise, fill))
         assert after.diff().square().mean() < 0.3 * before.diff().square().mean()
 
@@ -134,7 +134,7 @@ class TestFill:
         assert (output[..., 24:40, 24:40] - deep).abs().mean() < 0.02
 
     def test_is_the_same_twice(self, photos):
-        fill, masks = NeuralPatchSynthesis(laplace, "random", iterations=2), center_hole(2, 64, 64)
+        fill, masks = NeuralPatchSynthesis(laplace, "random", scales=2, iterations=1), center_hole(2, 64, 64)
         with torch.no_grad():  # as an evaluation does
             assert torch.equal(fill(photos[:2], masks), fill(photos[:2], masks))
 
