@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Inpainter, Restorer, estimate_sigma
+from cascade_lab.baselines.interface import Inpainter, Restorer, Sigma, estimate_sigma
 
 
 def chain(fill: Inpainter, *restorers: Restorer) -> Callable[..., Tensor]:
@@ -27,9 +27,7 @@ def chain(fill: Inpainter, *restorers: Restorer) -> Callable[..., Tensor]:
         `Restorer`; without sigma, it is estimated once, from the known pixels. These are restored too, so they change.
     """
 
-    def run(
-        images: Tensor, masks: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None
-    ) -> Tensor:
+    def run(images: Tensor, masks: Tensor, kernels: Tensor | None = None, sigma: Sigma = None) -> Tensor:
         if sigma is None and restorers:
             sigma = estimate_sigma(images, masks)
         output = fill(images, masks)

@@ -149,16 +149,10 @@ def cross_entropy(logits: Tensor, label: float) -> Tensor:
 
 
 def context_encoder(network: ContextEncoder) -> Inpainter:
-    """The inpainter of a trained network. It fills the hole that it was trained for, and no other.
+    """The `Inpainter` of a trained network, which is put into eval mode.
 
-    Only the hole is taken from the prediction: the visible rim stays as it was and counts as known.
-
-    Args:
-        network: from ``stages.train("context_encoder", ...)`` or ``stages.load``; it is put into eval mode.
-
-    Returns:
-        A function of images (N, 3, size, size) in [0, 1] and masks (N, 1, size, size). It raises `ValueError` for
-        images of another size, and for any mask but the hole in the center.
+    It takes the hole alone from the prediction, since the rim is known, and raises `ValueError` for images of another
+    size than the network's and for any mask but the hole that it was trained for, in the center.
     """
     size, hole = network.size, network.hole
     network.eval()

@@ -17,6 +17,7 @@ from cascade_core.conventions import check_tensor, from_pixels, to_pixels
 from cascade_core.fills import hide
 
 Array = NDArray[Any]
+Sigma = float | Tensor | None
 Inpainter = Callable[[Tensor, Tensor], Tensor]
 """Called as ``fill(images, masks)``: images ``(N, 3, H, W)`` in [0, 1], of which it never reads what lies under the
 masks ``(N, 1, H, W)``, 1 where pixels are missing. It returns the known pixels as they were, and raises ``ValueError``
@@ -42,9 +43,7 @@ class Restorer(Protocol):
             the kernels are not one for all or one for each image.
     """
 
-    def __call__(
-        self, images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None
-    ) -> Tensor: ...
+    def __call__(self, images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None) -> Tensor: ...
 
 
 def optional(module: str) -> ModuleType:
@@ -57,12 +56,9 @@ def optional(module: str) -> ModuleType:
 
 
 def fill_each(images: Tensor, masks: Tensor, fill: Callable[[Array, Array], Array], as_bytes: bool = False) -> Tensor:
-    """An `Inpainter` from a function of arrays, which fills one image after the other.
+    """An `Inpainter` from a function of an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools.
 
-    Args:
-        images, masks: as for every `Inpainter`.
-        fill: takes an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools, returns an image.
-        as_bytes: its images are bytes; else float64 in [0, 1].
+    It fills one image after the other, in float64 from 0 to 1 or, with `as_bytes`, in bytes.
     """
     known, missing = hide(images, masks)
     arrays = to_pixels(known) if as_bytes else _to_arrays(known)
@@ -85,7 +81,7 @@ def restore_each(images: Tensor, restore: Callable[..., Array], *values: Array) 
     return _to_tensor(arrays).to(images).contiguous().clamp(0, 1)
 
 
-def denoise_each(images: Tensor, sigma: float | Tensor | None, denoise: Callable[[Array, float], Array]) -> Tensor:
+def denoise_each(images: Tensor, sigma: Sigma, denoise: Callable[[Array, float], Array]) -> Tensor:
     """`restore_each` with a function of an image and its noise level in [0, 1], where that is not 0."""
     levels = noise_levels(images, sigma)
     return restore_each(images, lambda image, level: denoise(image, level) if level else image, levels)
@@ -110,7 +106,7 @@ def kernel_arrays(images: Tensor, kernels: Tensor | None) -> Array:
     return kernels[:, 0].expand(n, k, k).detach().cpu().double().numpy()
 
 
-def noise_levels(images: Tensor, sigma: float | Tensor | None) -> Array:
+def noise_levels(images: Tensor, sigma: Sigma) -> Array:
     """One noise level for each image, ``(N,)`` in the images' own range [0, 1], checked as `Restorer` says."""
     levels = torch.as_tensor(estimate_sigma(images) if sigma is None else sigma, dtype=torch.float64).cpu()
     if levels.ndim > 1 or (levels.ndim == 1 and len(levels) != len(images)):

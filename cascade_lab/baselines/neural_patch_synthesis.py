@@ -56,7 +56,6 @@ class NeuralPatchSynthesis:
     Raises:
         ValueError: scales, rounds or iterations are below 1, or a weight is below 0.
         RuntimeError: the VGG's weights cannot be had.
-
     """
 
     def __init__(

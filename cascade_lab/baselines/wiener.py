@@ -4,14 +4,12 @@ import numpy as np
 from skimage import restoration
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, kernel_arrays, noise_levels, restore_each
+from cascade_lab.baselines.interface import Array, Sigma, kernel_arrays, noise_levels, restore_each
 
 ROUNDING = 1 / 12  # variance of rounding to 8 bits, on the 0-255 scale: the least noise that a photo has
 
 
-def wiener(
-    images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 100.0
-) -> Tensor:
+def wiener(images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None, strength: float = 100.0) -> Tensor:
     """A `Restorer` of blur and noise: scikit-image's Wiener filter, given the true kernels.
 
     The filter takes a photo for periodic, so the image is first padded by the kernel's size, its border fading into

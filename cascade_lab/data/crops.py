@@ -30,10 +30,10 @@ def training_batches(
 ) -> Iterator[torch.Tensor]:
     """Random square crops for the steps `start` to `stop` - 1.
 
-    Crop number i is determined by (seed, i) alone: each epoch visits all photos in an order of its own, and the
-    crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees the batches
-    it would have seen, with any number of workers, and `world` ranks see between them what one rank would with
-    batches `world` times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
+    Each epoch visits all photos in an order of its own, and the scale, place and mirroring of crop number i come from
+    a generator seeded by (seed, i). So a resumed run sees the batches it would have seen, with any number of workers,
+    and `world` ranks see between them what one rank would with batches `world` times as large. Shards are a stream
+    instead: see `cascade_lab.data.shards`.
 
     Args:
         photos: from `open_photos`.

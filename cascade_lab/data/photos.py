@@ -79,11 +79,10 @@ class Photos(Sequence[Image.Image]):
         digests: name -> SHA-256, where a manifest knows it.
         repeats: how often an epoch visits each photo.
         decode: read each photo whole on the way in, so that a broken one is known before training (1 to 3 ms for
-            0.2 million pixels); else its header.
+            0.2 million pixels); else its header. A warning counts what is left out.
 
     Attributes:
-        names, paths: the name of each photo, and name -> path.
-        skipped: name -> reason, of all files that were left out; a warning counts them.
+        names, paths, skipped: the name of each photo; name -> path; and name -> reason of all that was left out.
 
     Raises:
         ValueError: none can be read.
@@ -178,10 +177,9 @@ def hash_lines(pairs: Iterable[tuple[str, str]]) -> str:
 def square(
     photo: Image.Image, left: int, top: int, side: int, size: int, reducing_gap: float | None = None
 ) -> NDArray[np.uint8]:
-    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``.
+    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``: copied at 1:1, else resized, bicubic.
 
-    At 1:1 it is copied, otherwise resized, bicubic and anti-aliased. With Pillow's `reducing_gap` a box filter takes
-    the first whole-number step of a large reduction.
+    With Pillow's `reducing_gap` a box filter takes the first whole-number step of a large reduction.
     """
     crop = photo.crop((left, top, left + side, top + side))  # first: resize(box=...) looks at pixels around the box
     if side != size:

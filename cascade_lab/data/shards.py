@@ -24,6 +24,7 @@ from cascade_lab.data.manifest import NAME, pick_split, read_manifest
 from cascade_lab.data.photos import hash_lines, shuffled
 
 BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, about 110 MB of ImageNet a worker
+Sample = tuple[int, str, bytes]  # epoch, key and encoded photo
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
 
 
@@ -31,7 +32,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2
 class Readers:
     """The processes that share the reading; ``ValueError`` for numbers that cannot be.
 
-    Attributes:
+    Args:
         workers: how many prepare batches ahead on each rank; with 0, each batch is prepared when it is asked for.
         rank, world: which of the processes that train together this one is, and how many they are.
     """
@@ -49,8 +50,7 @@ class Shards:
     """The shards of one split; their length is the number of photos.
 
     Attributes:
-        source: where they come from, for messages and records.
-        skipped: name -> reason, of the photos that were left out when the shards were written.
+        source, skipped: where they come from; name -> reason of the photos that were left out when they were written.
         names, counts, urls: of each shard its file, how many photos it holds, and its full path or address.
         hash: SHA-256 over a line `sha256  name` a shard, by the manifest.
     """
@@ -67,10 +67,8 @@ class Shards:
     def __len__(self) -> int:
         return sum(self.counts)
 
-    def samples(
-        self, seed: int, readers: Readers, slot: int = 0, workers: int = 1, skip: int = 0
-    ) -> Iterator[tuple[int, str, bytes]]:
-        """(epoch, key, encoded photo) without end, from sample number `skip` of a rank's worker number `slot`."""
+    def samples(self, seed: int, readers: Readers, slot: int, workers: int, skip: int) -> Iterator[Sample]:
+        """What one of a rank's `workers`, number `slot`, reads without end, from its sample number `skip` on."""
         import webdataset
 
         for epoch in count():
@@ -101,12 +99,12 @@ class Shards:
 
 
 def open_shards(source: str, split: str) -> Shards:
-    """Open shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
+    """Open the shards of a split, "train", "val" or "test", that the manifest.json beside them lists.
 
     Args:
-        source: a folder, a pattern of tar files in it, or the address of either (https://...; webdataset then reads
-            through the program curl). manifest.json is read from the same place.
-        split: "train", "val" or "test", as in the manifest.
+        source: a folder, a pattern of tar files in it, `/data/imagenet/train-{000000..001281}.tar`, or the address of
+            either (https://...; webdataset then reads through the program curl).
+        split: as in the manifest.
 
     Raises:
         ValueError: the manifest is missing or lists no such shard, a file differs in size from it, or the address is

@@ -125,11 +125,12 @@ def _listed_photos(folder: Path, split: str) -> Photos | Shards:
     if any(row["file"].endswith(".tar") for row in manifest["files"]):
         return open_shards(str(folder), split)
     name = pick_split({row["split"] for row in manifest["files"]}, split, str(folder / NAME))
-    others = set(SPLITS) - {name}
-    left_out = {file: why for file, why in manifest["skipped"].items() if file.split("/")[0] not in others}
+    others, prefix = set(SPLITS) - {name}, f"{name}/"
+    skipped = {file: why for file, why in manifest["skipped"].items() if file.split("/")[0] not in others}
+    left_out = {file.removeprefix(prefix): why for file, why in skipped.items()}
     paths, digests = {}, {}
     for row in manifest["files"]:
-        file, path = row["file"], folder / row["file"]
+        file, path = row["file"].removeprefix(prefix), folder / row["file"]
         if row["split"] != name:
             continue
         if not path.is_file():
@@ -138,11 +139,7 @@ def _listed_photos(folder: Path, split: str) -> Photos | Shards:
             left_out[file] = f"{path.stat().st_size} bytes long, {row['size']} by the manifest"
         else:
             paths[file], digests[file] = path, row["sha256"]
-
-    def short(named: dict[str, Any]) -> dict[str, Any]:
-        return {file.removeprefix(f"{name}/"): value for file, value in named.items()}
-
-    return Photos(str(folder), short(paths), short(left_out), short(digests))
+    return Photos(str(folder), paths, left_out, digests)
 
 
 def photos_record(photos: Photos | Shards) -> dict[str, Any]:

@@ -628,7 +628,7 @@ class TestShards:
         seen = []
         for rank in (0, 1):
             for slot in (0, 1):
-                for epoch, _, photo in found.samples(0, Readers(rank=rank, world=2), slot, 2):
+                for epoch, _, photo in found.samples(0, Readers(rank=rank, world=2), slot, 2, 0):
                     if epoch:
                         break
                     seen.append(read_photo(io.BytesIO(photo)).getpixel((0, 0))[0])
