@@ -134,9 +134,9 @@ class TestFill:
         assert (output[..., 24:40, 24:40] - deep).abs().mean() < 0.02
 
     def test_is_the_same_twice(self, photos):
-        fill, masks = NeuralPatchSynthesis(laplace, "random", scales=2, iterations=1), center_hole(2, 64, 64)
+        fill, masks = NeuralPatchSynthesis(laplace, "random", scales=2, iterations=1), center_hole(1, 64, 64)
         with torch.no_grad():  # as an evaluation does
-            assert torch.equal(fill(photos[:2], masks), fill(photos[:2], masks))
+            assert torch.equal(fill(photos[:1], masks), fill(photos[:1], masks))
 
     def test_repaints_a_context_encoder_and_refuses_what_it_refuses(self, photos):
         content = context_encoder(ContextEncoder(64, 28, widths=(8, 8, 8, 8, 8), bottleneck=16))
