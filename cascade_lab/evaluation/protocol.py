@@ -51,7 +51,7 @@ def open_test_photos(folders: Sequence[str] = ()) -> Photos:
         parts.append(photos)
     if len(parts) == 1:
         return parts[0]
-    paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths().items()}
+    paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths.items()}
     return Photos(" and ".join(part.source for part in parts), paths)
 
 

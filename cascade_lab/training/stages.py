@@ -24,13 +24,7 @@ from cascade_core import steps
 from cascade_core.losses import GeneratorLoss, PerceptualLoss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
 from cascade_lab import data, devices, provenance, variants
-from cascade_lab.baselines.context_encoder import (
-    ContextEncoder,
-    Discriminator,
-    check_context_encoder,
-    context_encoder_optimizers,
-    context_encoder_step,
-)
+from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator, context_encoder_step
 from cascade_lab.training import checkpoints, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
 from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
@@ -82,10 +76,14 @@ def adversarial(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module
 
 
 def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
-    """The Context Encoder and its discriminator, each under Adam."""
-    check_context_encoder(profile)
-    optimizers = context_encoder_optimizers(dict(networks), profile.context_encoder_rate)
-    return Parts(networks, optimizers)
+    """The Context Encoder and its discriminator, each under Adam; rates' ratio and betas are of its train.lua."""
+    if profile.context_encoder_batch < 2:
+        raise ValueError(
+            "the Context Encoder has batch norm at one place an image: stage1_batch must be at least 2, got 1"
+        )
+    rates = {"context_encoder": 10 * profile.context_encoder_rate, "discriminator": profile.context_encoder_rate}
+    adam = {n: torch.optim.Adam(networks[n].parameters(), r, (0.5, 0.999), fused=True) for n, r in rates.items()}
+    return Parts(networks, adam)
 
 
 def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
