@@ -4,8 +4,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
+import time
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -161,11 +164,24 @@ def test_evaluate_measures_each_method_on_the_same_images(photos):
     assert (found["laplace"]["seconds"] > 0).all()
 
 
-def test_evaluate_tells_how_far_it_is(photos):
-    done = []
+def test_a_terminal_shows_how_far_a_method_is(photos, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = io.StringIO(), Terminal()
     crops = photos.repeat(20, 1, 1, 1)[:70]
-    evaluate.evaluate({"input": lambda degraded: degraded.images}, crops, SMALL, progress=done.append)
-    assert done == [50, 70]
+
+    def slow(degraded):
+        time.sleep(0.11)  # the bar is written ten times a second
+        return degraded.images
+
+    degraded = degraded_images(crops, SMALL)
+    for stream in shown:
+        monkeypatch.setattr(sys, "stderr", stream)
+        methods.restore_all(slow, degraded, "slow")
+    assert shown[0].getvalue() == ""
+    assert re.findall(r"slow: +\d+%.*?(\d+/\d+)", shown[1].getvalue()) == ["0/70", "50/70"]
 
 
 def test_a_network_that_has_diverged_is_nan_and_no_table_takes_it(photos, weights):
@@ -179,7 +195,7 @@ def test_a_network_that_has_diverged_is_nan_and_no_table_takes_it(photos, weight
     for metric in ("psnr_hole", "psnr_context", "ssim_whole"):
         assert found["cascade"][metric].isna().all()
         assert found["inpainted"][metric].notna().all()
-    for make in (tables.table_1, tables.table_3):
+    for make in (partial(tables.table_1, data_set="BSD300"), tables.table_3):
         with pytest.raises(ValueError, match="cascade has diverged: psnr_hole is not a number for 4 of 4 images"):
             make(results)
     with pytest.raises(ValueError, match="cascade has diverged: ssim_whole"):
@@ -434,7 +450,7 @@ class TestCommand:
         monkeypatch.setattr(evaluate, "restore_all", None)  # would fail if anything were restored
         more = [text.replace("PHOTOS", str(folder)) for text in more]
         before = sorted(os.listdir(folder))
-        with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
+        with pytest.raises(SystemExit, match=f"^[Ee]rror: .*{message}") as caught:
             self.run(folder, tmp_path / "r", *more)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "r").exists()
