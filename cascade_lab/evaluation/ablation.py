@@ -104,7 +104,7 @@ def compare(
         photos: the training photos.
         crops: the true test images, ``(N, 3, size, size)`` in [0, 1].
         out: where the networks are kept.
-        names: the variants to run, as in `changes_of`.
+        names: of the variants, as in `changes_of`.
         report: gets a line before each training.
         until: the time of `time.monotonic` at which to stop at the latest.
 

@@ -61,9 +61,9 @@ def from_network(module: Any, output: str | None = None) -> Method:
 
 
 def from_cascade(cascade: Cascade) -> dict[str, Method]:
-    """Both images of a cascade in eval mode: ``inpainted``, between the networks, and ``cascade``, the final one.
+    """``inpainted``, the image between the networks of a cascade in eval mode, and ``cascade``, the final one.
 
-    A cascade that does not start from the paper's constant color is called ``cascade+``.
+    Their names end in "+" where the cascade does not start from the paper's constant color.
     """
     plus = "" if cascade.fill == "color" else "+"
     return {f"inpainted{plus}": from_network(cascade, "inpainted"), f"cascade{plus}": from_network(cascade, "restored")}
@@ -73,10 +73,9 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
-    hold one network, ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the
-    first and the second together also make ``separate``: trained each on its own, one after the other. Critics and
-    discriminators are left out. With weights for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder
-    also brings ``neural patch synthesis``.
+    hold ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the first and the
+    second together also make ``separate``, one after the other. With weights for a VGG-16 (``"imagenet"``,
+    ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
 
     Raises:
         ValueError: a file that is no weights file, and two files with the same network.
@@ -107,8 +106,8 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
 def without_training() -> tuple[dict[str, Method], dict[str, str]]:
     """The methods that need nothing but the image: those that run here, and why each of the others does not.
 
-    ``input`` is the degraded image itself, what doing nothing is worth. Each of the others is tried on a small image,
-    so a package that is installed without its library is found out, too.
+    ``input`` is the degraded image itself. Each of the others is tried on a small image, so a package that is
+    installed without its library is found out, too.
     """
     degraded = degraded_images(torch.full((1, 3, 32, 32), 0.5), Protocol(32, 8))
     usable: dict[str, Method] = {"input": lambda degraded: degraded.images}
@@ -131,15 +130,14 @@ def tuned_chain(crops: Tensor, protocol: Protocol, blind: bool = False) -> tuple
     """The best classical chain for a level: Laplace's fill, the best denoiser, the best deblurring behind it.
 
     Chosen and tuned by PSNR on training crops, degraded by another seed than the test's: first each denoiser on the
-    filled crops, then each deblurring method on what the best of them returns, which is left out where it does not
-    help. A denoiser whose package is missing is not tried.
+    filled crops, then each deblurring method on what the best of them returns. What does not help, or lacks its
+    package, is left out.
 
     Args:
         crops: training crops, ``(M, 3, size, size)`` in [0, 1].
         protocol: the level and the hole of the test.
-        blind: like the networks, without each image's true noise level and kernel. The noise is estimated from the
-            image, and one of `GUESSES`, the best on the training crops, stands for every kernel. A non-blind chain
-            is given both.
+        blind: like the networks, without each image's true noise level and kernel: the noise is estimated from the
+            image, and one of `GUESSES`, the best on the training crops, stands for every kernel.
 
     Returns:
         The method, and its steps in words.

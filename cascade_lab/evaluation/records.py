@@ -38,7 +38,7 @@ DECIMALS = 5  # of PSNR and SSIM; float32 holds so many of values below 128
 
 
 def read_table(folder: str | Path, name: str) -> pd.DataFrame:
-    """A table of a folder of results, one of `KEYS`; measured values as float64, rounded to `DECIMALS`.
+    """A table of `KEYS` from a folder of results; measured values as float64, rounded to `DECIMALS`.
 
     Raises:
         ValueError: the file is missing, cannot be read, or is another table.
@@ -65,7 +65,7 @@ def read_runs(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def planned(setting: Mapping[str, Any], **columns: Iterable[Any]) -> pd.DataFrame:
-    """The rows that a run is going to have, one for each combination of the columns' values, for `merged`."""
+    """The rows that a run is going to have, one for each combination of the columns' values."""
     return pd.DataFrame([{**setting, **dict(zip(columns, row, strict=True))} for row in product(*columns.values())])
 
 
@@ -92,11 +92,7 @@ def merged(folder: str | Path, name: str, new: pd.DataFrame, force: bool = False
 
 
 def check_output(folder: str | Path, name: str) -> None:
-    """Find out before the work whether a table can be written; a folder that is made for that goes again.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Raise ``ValueError`` where a table cannot be written; a folder that is made to find out goes again."""
     folder, made = Path(folder), []
     try:
         if folder.is_file():
@@ -117,13 +113,7 @@ def check_output(folder: str | Path, name: str) -> None:
 def write(folder: str | Path, name: str, new: pd.DataFrame, record: Mapping[str, Any], force: bool = False) -> None:
     """Put new rows into a folder's table and their record into its ``runs.json``; both files are whole at any time.
 
-    Args:
-        name: one of `KEYS`.
-        new: the rows, without the column ``run``.
-        record: what made them, as JSON holds it; a training's record inside is kept once, by its weights' SHA-256.
-
-    Raises:
-        ValueError: as `merged`.
+    A training's record inside the record is kept once, by its weights' SHA-256. Raises as `merged`.
     """
     path, runs = Path(folder) / f"{name}.parquet", Path(folder) / RUNS
     known = read_runs(folder) if runs.is_file() else {"runs": {}, "trainings": {}}

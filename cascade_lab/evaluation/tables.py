@@ -58,10 +58,9 @@ def paired(measures: Measures, one: str, other: str, metric: str) -> Interval:
 
 
 def table(measures: Measures, columns: Sequence[str] = PRIMARY, reference: str | None = None) -> pd.DataFrame:
-    """A row for each method, all measured on the same images: an `Interval` in each column.
+    """An `Interval` for each method and column, and beside it the paired difference to a reference, if one is named.
 
-    Beside a reference method stands each column's paired difference to it ("psnr_hole - reference"), and None in the
-    reference's own row.
+    The difference's column is called "psnr_hole - reference", and the reference's own row has None there.
 
     Raises:
         ValueError: no method, a reference that is none of them, and a method that has diverged.

@@ -32,15 +32,15 @@ SIZES = stages.sizes(
 )
 
 
-@pytest.fixture
-def weights(tmp_path):
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
     """Files as the stages leave them: 2 (generator and critic), 3 (refinement network), 4 (both), and another."""
-    paths = {}
+    paths, folder = {}, tmp_path_factory.mktemp("weights")
     stages_of = {2: ("generator", "critic"), 3: ("deblur_denoise",), 4: ("generator", "deblur_denoise")}
     stages_of["ce"] = ("context_encoder", "discriminator")
     for stage, names in stages_of.items():
         networks = {name: stages.build(name, SIZES, seed=len(paths)) for name in names}
-        paths[stage] = tmp_path / f"stage{stage}" / "weights.safetensors"
+        paths[stage] = folder / f"stage{stage}" / "weights.safetensors"
         checkpoints.save_weights(paths[stage], networks, {"stage": stage, "settings": SIZES})
     return paths
 
@@ -53,6 +53,19 @@ def folder(tmp_path, photos):
     for i, pixels in enumerate((photos[:3] * 255).byte().permute(0, 2, 3, 1).numpy()):
         Image.fromarray(pixels).save(path / f"{i}.png")
     return path
+
+
+@pytest.fixture(scope="module")
+def tuning():
+    """Two training crops of 64 px."""
+    return next(iter(data.training_batches(data.open_photos(None, "train"), 64, 2, 0, 0, 1)))
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    """scikit-image's photos at half their size, by what they show."""
+    photos = [pair for split in ("train", "test") for pair in data.open_photos(None, split).items()]
+    return {file.split(".")[0]: photo.reduce(2) for file, photo in photos}
 
 
 class TestProtocol:
@@ -117,20 +130,19 @@ class TestMethods:
         found = methods.k_nearest(photos[:1])(degraded)
         torch.testing.assert_close(found[0], photos[0])  # the one neighbor there is
 
-    def test_tuned_chain_is_better_than_its_fill(self, photos):
+    def test_tuned_chain_is_better_than_its_fill(self, photos, tuning):
         protocol = Protocol(64, 28, level="medium")
-        crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        method, steps = methods.tuned_chain(crops, protocol)
+        method, steps = methods.tuned_chain(tuning, protocol)
         assert steps[0] == "laplace"
         assert len(steps) == 3
         fills = {"chain": method, "laplace": methods.from_inpainter(laplace)}
         found = tables.by_method(evaluate.evaluate(fills, photos, protocol))
         assert (found["chain"]["psnr_whole"] > found["laplace"]["psnr_whole"] + 1).all()
 
-    def test_blind_chain_is_given_nothing(self, photos):
+    def test_blind_chain_is_given_nothing(self, photos, tuning, monkeypatch):
+        monkeypatch.setattr(methods, "GUESSES", methods.GUESSES[1:4])
         protocol = Protocol(64, 28, level="medium")
-        crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        blind, _ = methods.tuned_chain(crops, protocol, blind=True)
+        blind, _ = methods.tuned_chain(tuning, protocol, blind=True)
         degraded = degraded_images(photos, protocol)
         wrong = degraded._replace(kernels=torch.ones_like(degraded.kernels), sigma=torch.zeros_like(degraded.sigma))
         output = blind(degraded)
@@ -206,21 +218,14 @@ class TestOverlap:
     """Photos that stand in both sets are found by what they show."""
 
     @pytest.fixture
-    def sets(self, tmp_path):
+    def sets(self, tmp_path, wheel):
         """Two test photos, and a folder for training photos with three others in it."""
-        for name in ("astronaut", "chelsea"):
-            (tmp_path / "test").mkdir(exist_ok=True)
-            self.wheel(name).save(tmp_path / "test" / f"{name}.png")
-        (tmp_path / "train").mkdir()
-        for name in ("coffee", "rocket", "hubble_deep_field"):
-            self.wheel(name).save(tmp_path / "train" / f"{name}.png")
+        names = {"test": ("astronaut", "chelsea"), "train": ("coffee", "rocket", "hubble_deep_field")}
+        for split, chosen in names.items():
+            (tmp_path / split).mkdir()
+            for name in chosen:
+                wheel[name].save(tmp_path / split / f"{name}.png", compress_level=1)
         return tmp_path / "train", tmp_path / "test"
-
-    @staticmethod
-    def wheel(name):
-        photos = {**dict(zip((p := data.open_photos(None, "test")).names, p, strict=True))}
-        photos |= dict(zip((p := data.open_photos(None, "train")).names, p, strict=True))
-        return next(photo for file, photo in photos.items() if file.startswith(name))
 
     @pytest.mark.parametrize(
         ("file", "change"),
@@ -232,10 +237,10 @@ class TestOverlap:
             ("deep/er/astronaut.png", lambda photo: photo),
         ],
     )
-    def test_a_copy_is_found(self, sets, file, change):
+    def test_a_copy_is_found(self, sets, wheel, file, change):
         train, test = sets
         (train / file).parent.mkdir(parents=True, exist_ok=True)
-        change(self.wheel("astronaut")).save(train / file)
+        change(wheel["astronaut"]).save(train / file)
         found = overlap.overlap(data.open_photos(train, "train"), data.open_photos(test, "test"))
         assert found == [(file, "astronaut.png")]
         with pytest.raises(ValueError, match=f"1 are \\({file} of .*train is astronaut.png of .*test\\)"):
@@ -345,12 +350,11 @@ class TestRecords:
         assert [run["weights"][0]["training"] for run in content["runs"].values()] == ["bb", "bb"]
 
     def test_a_record_of_another_file_is_not_the_weights_own(self, weights, tmp_path):
-        digest = checkpoints.sha256(weights[2])
-        beside = weights[2].with_name(checkpoints.RECORD)
-        beside.write_text(json.dumps({"title": "its own", "weights_sha256": digest}))
-        assert records.weights_record(weights[2])["training"]["title"] == "its own"
-        shutil.copy(weights[4], weights[2].with_name("copied.safetensors"))
-        copied = records.weights_record(weights[2].with_name("copied.safetensors"))
+        own = shutil.copy(weights[2], tmp_path / "own.safetensors")
+        beside = {"title": "its own", "weights_sha256": checkpoints.sha256(own)}
+        (tmp_path / checkpoints.RECORD).write_text(json.dumps(beside))
+        assert records.weights_record(own)["training"]["title"] == "its own"
+        copied = records.weights_record(shutil.copy(weights[4], tmp_path / "copied.safetensors"))
         assert "title" not in copied["training"]
         assert copied["training"]["stage"] == 4
 
