@@ -219,11 +219,12 @@ def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed:
     values = torch.from_numpy(np.asarray(values).astype(np.float64))
     if values.ndim != 2 or values.numel() == 0:
         raise ValueError(f"values must be (seeds, images), at least one of each, got {tuple(values.shape)}")
-    draws, rng = [], torch.Generator().manual_seed(seed)
+    weights, rng = [], torch.Generator().manual_seed(seed)
     for count in values.shape:
         chosen = torch.randint(count, (resamples, count), generator=rng)
-        draws.append(torch.nn.functional.one_hot(chosen, count).double().mean(1))  # (resamples, count), weights
-    means = ((draws[0] @ values) * draws[1]).sum(1)
+        times = torch.zeros(resamples, count, dtype=torch.float64).scatter_(1, chosen, 1.0, reduce="add")
+        weights.append(times / count)
+    means = ((weights[0] @ values) * weights[1]).sum(1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(values.mean().item(), low, high, values.numel())
 

@@ -61,22 +61,22 @@ class Asked:
     device: torch.device = torch.device("cpu")  #: where networks compute
 
 
-def _resolve(asked: Asked, protocol: Protocol) -> tuple[dict[str, Method | None], list[Path]]:
-    """The methods that were asked for, ``None`` for those of `ON_PHOTOS`, and the weights in use."""
+def _resolve(asked: Asked, protocol: Protocol) -> tuple[list[str], dict[str, Method], list[Path]]:
+    """The names that were asked for, the methods but those of `ON_PHOTOS`, and the weights in use."""
     usable, missing = methods.without_training()
     weights = list(asked.weights) or [path for path in published.available() if _fits(path, protocol)]
     networks = methods.from_weights(*weights, device=asked.device, vgg=asked.vgg)
-    known = usable | networks | dict.fromkeys(ON_PHOTOS)
+    known = usable | networks
     trained = ON_PHOTOS[: 1 if protocol.level == "none" else 2] if asked.train else ()
     lacking = missing if asked.train else missing | dict.fromkeys(ON_PHOTOS, "it needs training photos, --train FOLDER")
-    names = asked.names or [*usable, *networks, *trained]
+    names = asked.names or [*known, *trained]
     for name in names:
         if name in lacking:
             raise ValueError(f"{name}: {lacking[name]}")
-        if name not in known:
+        if name not in (*known, *ON_PHOTOS):
             hint = "" if weights else "; networks come with --weights FILE"
-            raise ValueError(f"unknown method {name!r}; there are {', '.join([*known, *missing])}{hint}")
-    return {name: known[name] for name in names}, weights if set(names) & set(networks) else []
+            raise ValueError(f"unknown method {name!r}; there are {', '.join([*known, *missing, *ON_PHOTOS])}{hint}")
+    return list(dict.fromkeys(names)), known, weights if set(names) & set(networks) else []
 
 
 def _fits(weights: Path, protocol: Protocol) -> bool:
@@ -115,18 +115,17 @@ def evaluate_photos(
             photos, a test photo is among these, or the folder cannot be written or holds such rows.
     """
     records.check_output(out, "evaluations")
-    chosen, weights = _resolve(asked, protocol)
+    names, known, weights = _resolve(asked, protocol)
     images = data.crop_names(test, protocol.size, protocol.mode)
     setting = {"data_set": name, **dataclasses.asdict(protocol)}
-    records.merged(out, "evaluations", records.planned(setting, method=chosen, image=images), force)
+    records.merged(out, "evaluations", records.planned(setting, method=names, image=images), force)
     about: dict[str, Any] = {"weights": [records.weights_record(path) for path in weights], "vgg": asked.vgg}
-    if late := [method for method in chosen if chosen[method] is None]:
+    if late := [method for method in names if method in ON_PHOTOS]:
         made, more = _on_training_photos(late, asked, protocol, test)
-        chosen, about = {**chosen, **made}, about | more
+        known, about = known | made, about | more
     crops, tables = data.test_crops(test, protocol.size, protocol.mode), []
-    for method, restore in chosen.items():
-        assert restore is not None  # those that wait for training photos were made above
-        tables.append(evaluate({method: restore}, crops, protocol).assign(image=images))
+    for method in names:
+        tables.append(evaluate({method: known[method]}, crops, protocol).assign(image=images))
         hole, whole, seconds = tables[-1][["psnr_hole", "ssim_whole", "seconds"]].mean(skipna=False)
         print(f"{method}: hole {hole:.2f} dB, whole SSIM {whole:.3f}, {1000 * seconds:.0f} ms an image", flush=True)
     table = pd.concat(tables, ignore_index=True)
@@ -136,7 +135,7 @@ def evaluate_photos(
         "data_set": name,
         "protocol": dataclasses.asdict(protocol),
         "photos": [data.photos_record(test)],
-        "methods": list(chosen),
+        "methods": names,
         **about,
         **records.circumstances(asked.device),
     }
