@@ -73,7 +73,7 @@ def evaluate(
     weights: Annotated[list[Path], typer.Option(help="trained; repeat for more (default: the package's)")] = [],  # noqa: B006
     methods: Annotated[list[str], typer.Option(metavar="NAME", help="repeat for more (default: all)")] = [],  # noqa: B006
     train: TrainPhotos = None,
-    crops: Annotated[int, typer.Option(help="training crops for k-nn and the chains")] = 12_000,
+    crops: Annotated[int, typer.Option(min=1, help="training crops for k-nn and the chains")] = 12_000,
     vgg: Annotated[str | None, typer.Option(help="imagenet, random or a file, for neural patch synthesis")] = None,
     name: SetName = None,
     size: Annotated[int, typer.Option(help="of the test images, px")] = 128,

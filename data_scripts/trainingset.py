@@ -22,6 +22,7 @@ import urllib.parse
 from collections import Counter
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import PIL
 from PIL import Image
@@ -93,7 +94,9 @@ def licences(rows: list[dict[str, str]]) -> str:
 
 def _known(out: Path, rows: list[dict[str, str]]) -> dict[str, str]:
     """SHA-256 by file of what an earlier run made; refuses a folder that holds other photos."""
-    listed = read_manifest(out / NAME) if (out / NAME).exists() else {"name": TITLE, "files": []}
+    listed: dict[str, Any] = {"name": TITLE, "files": []}
+    if (out / NAME).exists():
+        listed = read_manifest(out / NAME)
     if listed.get("name") != TITLE:
         raise DataError(f"{out} holds another data set: choose another --out")
     wanted = {out / row["file"] for row in rows}
