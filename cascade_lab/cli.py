@@ -1,9 +1,8 @@
 """The one command: ``cascade train``, ``evaluate``, ``ablate``, ``restore`` and the rest.
 
-The same option means the same thing everywhere: ``--photos`` a folder of photos, ``--device`` where to compute,
-``--out`` what is written, ``--force`` that it may be replaced. A command opens what it is given, calls one function of
-the laboratory and says what was written. Trouble that is to be expected ends in one line that names it. torch and all
-that stands on it is imported in the commands, so that the shell need not wait for it.
+The same option means the same thing everywhere. A command opens what it is given, calls one function of the laboratory
+and says what was written. Trouble that is to be expected ends in one line. torch is imported in the commands, with all
+that stands on it, so that the shell need not wait for it.
 """
 
 import importlib.metadata
@@ -29,14 +28,6 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a data set: fetch, verify, list photos.")
 app.add_typer(data, name="data")
-
-EXPECTED = (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError)
-
-
-def name_of(folders: list[str]) -> str:
-    """The data set's name where none is given: that of the first folder."""
-    return Path(folders[0]).name if folders else "scikit-image"
-
 
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where to compute; auto takes a GPU if there is one")
@@ -80,7 +71,9 @@ def evaluate(
 
     asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device).device)
     protocol = Protocol(size, hole, mode, level, seed)
-    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, out, force)
+    evaluate_photos(
+        asked, open_test_photos(photos), name or Path([*photos, "scikit-image"][0]).name, protocol, out, force
+    )
     typer.echo(f"written: {out}")
 
 
@@ -109,7 +102,8 @@ def ablate(
     chosen = training.read(profile, dict(training.profiles.parse_setting(text) for text in settings))
     chosen = ablation.shortened(chosen, share)
     opened, tested = data.open_photos(photos, "train"), open_test_photos(test)
-    plan = ablation.Plan(chosen, opened, tested, name or name_of(test), mode, seeds, variants)
+    name = name or Path([*test, "scikit-image"][0]).name
+    plan = ablation.Plan(chosen, opened, tested, name, mode, seeds, variants)
     try:
         ablation.ablate(plan, runs, out, force, until)
     except training.Paused as pause:
@@ -166,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
-    except EXPECTED as error:
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"error: {line}", file=sys.stderr)
         sys.exit(1)

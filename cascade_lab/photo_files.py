@@ -14,32 +14,22 @@ from cascade_lab.data import photos
 from cascade_lab.restoration import as_mask, restore, strips
 from cascade_lab.training import checkpoints, stages
 
-
-class Kind(NamedTuple):
-    """A kind of picture that can be written: Pillow's name, what it holds beside the pixels, its longest side in px."""
-
-    name: str
-    holds: tuple[str, ...] = ()
-    longest: int = 2**31 - 1
-
-
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jp2", ".bmp", ".ppm")  # of what can be written
+LONGEST = {"JPEG": 65500, "WEBP": 16383}  # px a side
+HOLDS: dict[str, set[str]] = {  # what a kind of picture holds beside the pixels, by Pillow's name of it
+    "PNG": {"alpha", "icc_profile", "exif", "dpi"},
+    "JPEG": {"icc_profile", "exif", "dpi"},
+    "WEBP": {"alpha", "icc_profile", "exif"},
+    "TIFF": {"alpha", "icc_profile", "exif", "dpi"},
+    "JPEG2000": {"alpha"},
+    "BMP": {"dpi"},
+    "PPM": set(),
+}
 WORDS = {
     "alpha": "its transparency (laid over white)",
     "icc_profile": "its color profile",
     "exif": "its EXIF data",
     "dpi": "its resolution in dots per inch",
-}
-JPEG, TIFF = Kind("JPEG", ("icc_profile", "exif", "dpi"), 65500), Kind("TIFF", tuple(WORDS))
-KINDS = {
-    ".png": Kind("PNG", tuple(WORDS)),
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".webp": Kind("WEBP", ("alpha", "icc_profile", "exif"), 16383),
-    ".tif": TIFF,
-    ".tiff": TIFF,
-    ".jp2": Kind("JPEG2000", ("alpha",)),
-    ".bmp": Kind("BMP", ("dpi",)),
-    ".ppm": Kind("PPM"),
 }
 # EXIF that still holds: description, camera, resolution, software, date, artist, copyright, and the folders of the
 # exposure and the place. Not the orientation, since the photo is upright, nor the small copy, which shows the damage.
@@ -73,9 +63,8 @@ def restore_files(
     photo = read_photo(source)
     longest, targets = max(photo.pixels.shape), [path for path in (inpainted, out) if path]
     for path in targets:
-        kind = KINDS[path.suffix.lower()]
-        if longest > kind.longest:
-            raise ValueError(f"{path}: a {kind.name} has at most {kind.longest} px a side, the photo {longest}")
+        if longest > (most := LONGEST.get(kind := kind_of(path), longest)):
+            raise ValueError(f"{path}: a {kind} has at most {most} px a side, the photo {longest}")
     mask = read_mask(mask_file, photo.pixels.shape) if mask_file else None
     if mask is not None and mask.mean() > 0.9:
         yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, exchange the two"
@@ -192,8 +181,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], force: bool) 
             if path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other)):
                 raise ValueError(f"{path} and {other} are the same file: name another to write to")
         taken.append(path)
-        if path.suffix.lower() not in KINDS:
-            raise ValueError(f"{path}: unknown kind of picture {path.suffix!r}; name it {', '.join(KINDS)}")
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{path}: unknown kind of picture {path.suffix!r}; name it {', '.join(SUFFIXES)}")
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is not a file, and is not replaced: name another to write to")
         if path.exists() and not force:
@@ -206,21 +195,26 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], force: bool) 
             raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def kind_of(path: Path) -> str:
+    """Pillow's name of the kind of picture that a file's name ends in."""
+    return Image.registered_extensions()[path.suffix.lower()]
+
+
 def write_photo(path: Path, pixels: np.ndarray, photo: Photo) -> list[str]:
     """Write restored pixels with what goes along with the photo; returns, in words, what does not.
 
     A symbolic link is followed. The file is whole, or as it was; ``OSError`` where it cannot be written.
     """
-    kind, image = KINDS[path.suffix.lower()], Image.fromarray(pixels)
+    kind, image = kind_of(path), Image.fromarray(pixels)
     if "alpha" in photo.extras:
         image.putalpha(Image.fromarray(photo.extras["alpha"]))
-        if "alpha" not in kind.holds:
+        if "alpha" not in HOLDS[kind]:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    options = {name: photo.extras[name] for name in photo.extras.keys() & {*kind.holds} - {"alpha"}}
-    if kind.name in ("JPEG", "WEBP"):
+    options = {name: photo.extras[name] for name in photo.extras.keys() & HOLDS[kind] - {"alpha"}}
+    if kind in ("JPEG", "WEBP"):
         options["quality"] = 95
     try:
-        checkpoints.write_atomically(path.resolve(), lambda file: image.save(file, kind.name, **options))
+        checkpoints.write_atomically(path.resolve(), lambda file: image.save(file, kind, **options))
     except Exception as error:  # Pillow raises nearly anything
         raise OSError(f"{path} cannot be written: {error}") from error
-    return photo.lost + [text for name, text in WORDS.items() if name in photo.extras and name not in kind.holds]
+    return photo.lost + [text for name, text in WORDS.items() if name in photo.extras.keys() - HOLDS[kind]]

@@ -4,9 +4,8 @@ The generator was trained on one hole, a square in the center of a small photo. 
 that size, each centered on a part of the mask; where the mask is too wide for the square, through a smaller copy of the
 photo. A generator that is given the mask sees all that is known in its window; from any other the whole square is
 hidden. Windows overlap and fade into each other, so there is no seam.
-
-Blur and noise are removed in tiles. The deblurring-denoising network sees 8 px around a pixel and no farther, so tiles
-that overlap by that much give exactly what the whole photo would.
+Blur and noise are removed in tiles, which overlap by all that the second network sees around a pixel: they give exactly
+what the whole photo would.
 """
 
 import copy
@@ -354,8 +353,8 @@ def quick(network: DeblurDenoiseNet) -> Callable[[Tensor], Tensor]:
     """The network in eval mode, made ready to go over a photo in less time.
 
     Batch norm becomes a part of the convolution before it, and the channels of a pixel lie side by side. Where the
-    hardware computes in bfloat16, so is what the network takes off the photo; it is taken off in 32 bits. That moves
-    the result by a quarter of a gray level (root mean square) at most, as measured at the strongest blur and noise.
+    hardware computes in bfloat16, so is what the network takes off the photo, which moves the result by a quarter of a
+    gray level (root mean square) at most.
     """
     low = devices.best_precision("auto", next(network.parameters()).device) == "bf16-mixed"
     ready = copy.deepcopy(network).eval()
