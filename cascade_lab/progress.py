@@ -34,9 +34,8 @@ class Progress:
     def line(self, step: int, losses: dict[str, float]) -> str:
         seconds, values = time.monotonic() - self.begin, [f"{name} {value:.3g}" for name, value in losses.items()]
         options: dict[str, Any] = {"prefix": self.title, "unit": " steps", "ascii": True, "initial": self.done}
-        words = tqdm.format_meter(step, self.total, seconds, postfix=", ".join(values), **options)
-        room = shutil.get_terminal_size().columns - 1
-        return words[:room].ljust(room) if self.terminal else words
+        room = shutil.get_terminal_size().columns - 1 if self.terminal else None
+        return tqdm.format_meter(step, self.total, seconds, room, postfix=", ".join(values), **options)
 
     def update(self, step: int, losses: dict[str, float]) -> None:
         now, last = time.monotonic(), step >= self.total

@@ -132,7 +132,7 @@ def as_mask(values: np.ndarray, shape: Sequence[int] | None = None) -> np.ndarra
     mask = values if values.dtype == bool else values > (127 if values.dtype == np.uint8 else 0.5)
     if shape and mask.shape != shape[:2]:
         own, wanted = (" x ".join(map(str, sizes[::-1])) for sizes in (mask.shape, shape[:2]))
-        raise ValueError(f"the mask has {own} px, the photo {wanted}: they must agree")
+        raise ValueError(f"the mask has {own} px, the photo {wanted} px: they must agree")
     if shape and mask.all():
         raise ValueError("the mask hides the whole photo: at least one pixel must be known, and not marked")
     return mask
