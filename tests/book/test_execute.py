@@ -177,7 +177,7 @@ def test_a_signal_ends_the_kernel_too(book):
     for number, process in started.items():
         name, below = number.name, kernel(book, number.name, process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=90)
         assert psutil.wait_procs([below], timeout=10)[1] == []
         assert not book.executed(name).exists()
         scratch = book.build / "smoke" / "scratch" / name
@@ -196,7 +196,7 @@ def test_a_signal_ends_the_kernel_too(book):
     time.sleep(1)
     assert ignoring.poll() is None
     ignoring.terminate()
-    ignoring.communicate(timeout=20)
+    ignoring.communicate(timeout=90)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"parameters": 1}'])

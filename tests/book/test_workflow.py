@@ -180,7 +180,7 @@ def test_a_second_build_waits_and_a_signal_ends_the_first(book, number):
     below = psutil.Process(first.pid).children(recursive=True)
     snakemake = int((book.build / "lock").read_text())
     os.kill(snakemake if number == signal.SIGKILL else first.pid, number)
-    out, err = first.communicate(timeout=20)
+    out, err = first.communicate(timeout=90)
     if number != signal.SIGKILL:
         assert first.returncode == 128 + number
         assert err == f"build.py: stopped by {number.name}; the next run goes on from what is finished\n"
