@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from PIL import Image
 
 from cascade_lab import cli, devices
 from cascade_lab.training import profiles
@@ -127,11 +128,12 @@ class TestExits:
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_ctrl_c_is_one_line_and_130(self, tmp_path, workers):
         """The terminal's Ctrl-C goes to the workers, too; they say nothing."""
+        Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")  # a tenth of a second each, and a few kB
         for split in ("train", "val"):
             (tmp_path / "copy" / split).mkdir(parents=True)
-            for number in range(3000):
-                (tmp_path / "copy" / split / f"{number}.jpg").write_bytes(b"no photo")
-        command = ["data", "imagenet", "copy", "--out", "out", "--per-shard", "10", "--workers", workers]
+            for number in range(1000):
+                os.link(tmp_path / "large.png", tmp_path / "copy" / split / f"{number}.png")
+        command = ["data", "imagenet", "copy", "--out", "out", "--per-shard", "2", "--workers", workers]
         process = subprocess.Popen(
             [sys.executable, "-m", "cascade_lab", *command],
             env=ENVIRONMENT,
