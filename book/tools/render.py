@@ -22,6 +22,7 @@ from inputs import chapters
 from PIL import Image
 
 from cascade_lab import published
+from cascade_lab.show import demo
 
 BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
@@ -36,11 +37,15 @@ def stage(build: Path) -> None:
             target = folder / source.relative_to(BOOK)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
+    if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+        demo.write(folder / "_static" / "demo")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
         for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
+            if "text/html" in (shown := output.get("data", {})):
+                shown["text/html"] = demo.light(shown["text/html"])  # a page reads what is large when it is asked for
             # a picture's size, which the page would fix, also where the page is narrower; see `lighten`
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
