@@ -1,9 +1,8 @@
 """The trained networks as ONNX files, which runtimes in any language read.
 
 A file has one input, ``images``, ``(batch, C, height, width)`` in [0, 1], any height and width; C is 4 where the
-generator is given the mask as well. Its outputs are ``inpainted``, ``restored`` or both, ``(batch, 3, height, width)``
-and not clipped. Batch norm is a part of the convolution before it. What has to be done before and after stands in the
-file's metadata, in words that a program can read: see `about`.
+generator is given the mask. Its outputs are ``inpainted``, ``restored`` or both, ``(batch, 3, height, width)`` and not
+clipped. Batch norm is a part of the convolution before it. What has to be known to use it is in its metadata: `about`.
 """
 
 import json
@@ -44,16 +43,14 @@ def export(weights: Path, network: str = "cascade", store: str = "float32") -> o
         >>> [value.name for value in (*model.graph.input, *model.graph.output)]
         ['images', 'restored']
     """
-    if network not in OUTPUTS:
-        raise ValueError(f"there is no network {network!r}; there are {', '.join(OUTPUTS)}")
-    if store not in STORES:
-        raise ValueError(f"weights cannot be stored as {store!r}; there are {', '.join(STORES)}")
-    networks = stages.load(weights)
+    for name, names in ((network, OUTPUTS), (store, STORES)):
+        if name not in names:
+            raise ValueError(f"there is no {name!r} to choose; there are {', '.join(names)}")
+    networks, facts = stages.load(weights), about(weights)
     needed = ["generator", "deblur_denoise"] if network == "cascade" else [network]
     if lacking := [name for name in needed if name not in networks]:
         raise ValueError(f"{weights} holds {', '.join(networks)}, but no {lacking[0]}: use weights of stage 4")
     module = Cascade(*(networks[name] for name in needed)) if network == "cascade" else networks[network]
-    facts = about(weights)
     channels = 4 if facts["fill"] == "laplace and mask" and network != "deblur_denoise" else 3
     model = traced(module.eval(), channels, OUTPUTS[network])
     squeeze(model, store)
@@ -65,19 +62,17 @@ def export(weights: Path, network: str = "cascade", store: str = "float32") -> o
 def about(weights: Path) -> dict[str, Any]:
     """What has to be known to use the networks of a weights file; each value is JSON in an ONNX file's metadata.
 
-    Returns:
-        ``size`` of the generator's images and side of the ``hole`` in the middle, in px; ``hole_color`` in [0, 1];
-        ``fill``, what the generator finds in the hole; ``reach``, how far in px the second network sees; the
-        ``settings`` of the networks; ``training``, the SHA-256 by which the training is known; the ``licence``.
+    ``size`` of the generator's images and side of the ``hole`` in the middle, in px; ``hole_color`` in [0, 1];
+    ``fill``, what the generator finds in the hole; ``reach``, how far in px the second network sees; the
+    ``settings``; ``training``, the SHA-256 by which the training is known; the ``licence``.
     """
     header = checkpoints.read_about(weights)
-    settings = header["settings"]
     record = header.get("training") or checkpoints.record_beside(weights) or {}
     return {
-        **{name: settings[name] for name in ("size", "hole", "hole_color")},
+        **{name: header["settings"][name] for name in ("size", "hole", "hole_color")},
         "fill": getattr(stages.load(weights).get("generator"), "fill", "color"),
         "reach": REACH,
-        "settings": settings,
+        "settings": header["settings"],
         "training": record.get("weights_sha256", ""),
         "licence": LICENCE,
     }
@@ -87,19 +82,18 @@ def about(weights: Path) -> dict[str, Any]:
 def traced(module: nn.Module, channels: int, outputs: tuple[str, ...]) -> onnx.ModelProto:
     """A network as torch exports it, its sizes left open and named."""
     names = {0: "batch", 2: "height", 3: "width"}
-    sizes = {dimension: torch.export.Dim(name) for dimension, name in names.items()}
     program = torch.onnx.export(
         module,
         (torch.rand(1, channels, 96, 64),),
         input_names=["images"],
         output_names=list(outputs),
         opset_version=OPSET,
-        dynamic_shapes=(sizes,),
+        dynamic_shapes=({dimension: torch.export.Dim(name) for dimension, name in names.items()},),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-    assert program is not None
+    assert program is not None  # as only the older exporter could be
     model = program.model_proto
     for value in model.graph.output:  # the padding inside makes a long formula of a size that is the input's
         for dimension, name in names.items():

@@ -110,9 +110,9 @@ def test_one_network_of_the_published_weights(network, photos):
 
 
 def test_what_cannot_be_exported_is_refused(weights, tmp_path):
-    with pytest.raises(ValueError, match="no network 'critic'; there are generator"):
+    with pytest.raises(ValueError, match="no 'critic' to choose; there are generator"):
         export.export(weights, "critic")
-    with pytest.raises(ValueError, match="stored as 'int4'; there are float32"):
+    with pytest.raises(ValueError, match="no 'int4' to choose; there are float32"):
         export.export(weights, "cascade", "int4")
     networks, about = {"generator": stages.load(weights)["generator"]}, checkpoints.read_about(weights)
     checkpoints.save_weights(tmp_path / "half.safetensors", networks, about)
