@@ -49,7 +49,7 @@ def training(name: str, changes: Sequence[str]) -> profiles.Profile:
 
 def networks(name: str, base: list[str]) -> Iterator[Task]:
     """The trained networks, and the published weights in half precision."""
-    photos, base_and_plus = data.open_photos("train"), with_gains(name, base)
+    photos, base_and_plus = data.open_photos("train"), with_gains(base)
     for kind, changes in {"cascade": base, "cascade+": base_and_plus}.items():
         profile = training(name, changes)
         for stage in (4, "context_encoder") if kind == "cascade" else (4,):
@@ -64,9 +64,8 @@ def networks(name: str, base: list[str]) -> Iterator[Task]:
             yield str(out), lambda until, trained=trained, out=out: published.publish(trained, out)
 
 
-def with_gains(name: str, base: list[str]) -> list[str]:
-    plus = ablation.extensions(profiles.read(name))["cascade+"]
-    return [*base, *(f"{key}={value}" for key, value in plus.items())]
+def with_gains(base: list[str]) -> list[str]:
+    return [*base, *(f"{key}={value}" for key, value in ablation.EXTENSIONS["cascade+"].items())]
 
 
 def weights_of(stage: int | str, profile: profiles.Profile, photos: data.Photos) -> Path:
@@ -114,7 +113,7 @@ def ablations(name: str, base: list[str], seeds: list[int]) -> Iterator[Task]:
     """The rows of ``ablations.parquet``; what stands there already is passed over."""
     profile = training(name, [*base, *(CPU_VARIANTS if name == "cpu" else [])])
     profile = ablation.shortened(profile, 0.1) if name == "cpu" else profile
-    names = [ablation.FULL, "no pre-training", "only GAN", *ablation.extensions(profile)]
+    names = [ablation.FULL, "no pre-training", "only GAN", *ablation.EXTENSIONS]
     for folder, label in SETS.items():
         for mode in MODES:
             if not recorded("ablations", "variant", names, {"data_set": label, "mode": mode}):

@@ -19,7 +19,7 @@ import torch
 from benchmarks.metrics import crops
 from benchmarks.rounds import compare, take_turns
 from cascade_core.models import DeblurDenoiseNet
-from cascade_lab.restoration.tiles import quick
+from cascade_lab.restoration import quick
 from cascade_lab.show import layers
 
 BATCH, SIDE = 8, 256
@@ -33,11 +33,11 @@ import numpy as np, torch
 from cascade_lab import restoration
 from cascade_lab.training import profiles, stages
 height, width, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-settings = stages.sizes(profiles.read("paper"))
-networks = {"deblur_denoise": stages.build("deblur_denoise", settings).eval().to(device)}
+paper = profiles.read("paper")
+networks = {"deblur_denoise": stages.build("deblur_denoise", paper).eval().to(device)}
 photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 start = time.perf_counter()
-restoration.restore_in_place(photo, None, networks, settings, deblur=True)
+restoration.restore(photo, None, networks, stages.sizes(paper), deblur=True, in_place=True)
 seconds = time.perf_counter() - start
 status = pathlib.Path("/proc/self/status")  # Linux alone
 kib = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) if status.is_file() else None

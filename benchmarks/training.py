@@ -45,7 +45,7 @@ def batch_of(stage: int, profile: Profile) -> int:
 
 
 def networks_of(stage: int, profile: Profile) -> dict[str, nn.Module]:
-    return {name: stages.build(name, stages.sizes(profile)) for name in stages.STAGES[stage].networks}
+    return {name: stages.build(name, profile) for name in stages.STAGES[stage].networks}
 
 
 def ours(stage: int, profile: Profile, device: str, compiled: bool = False) -> Callable[[], dict[str, Tensor]]:

@@ -4,9 +4,6 @@ Everything works on a whole batch and draws afresh for every image, from the `to
 device: one seed gives one batch, wherever the photos are. Shapes and ranges are those of `cascade_core.conventions`,
 but images may have any number of channels; kernels are odd in size, non-negative and centered. Each function raises
 `ValueError` for shapes that do not fit and for values out of the range that it names.
-
-Why no library's generator: deepinv 0.5 counts a path's points per pixel, one image after another, neither anti-aliased
-nor sub-pixel, and refuses a generator of another device; kornia 0.9 knows straight motion and Gaussians along the axes.
 """
 
 import math
@@ -35,9 +32,8 @@ class Level(NamedTuple):
     length: tuple[float, float]  # extent of a motion blur's path, px
 
 
-# The paper names no strengths. KAIR trains with sigma 0-50 (options/train_dpsr.json), Gaussians of variance 0.6-10, so
-# std 0.8-3.2 (utils_sisr.py), and motion of 5-27 px (utils_deblur.py): here in three bands. Motion stops at 20 px, a
-# sixth of a 128 px photo's width.
+# The paper names no strengths. KAIR trains with sigma 0-50 (options/train_dpsr.json), Gaussians of variance 0.6-10
+# (utils_sisr.py), and motion of 5-27 px (utils_deblur.py): here in three bands, and motion of at most 20 px.
 LEVELS = {
     "none": Level((0, 0), (0, 0), (0, 0)),
     "low": Level((5, 15), (0.6, 1.0), (3, 7)),
@@ -110,8 +106,7 @@ def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Ten
 
     The velocity is a random constant plus a random walk: the walk's cosine (Karhunen-Loeve) series, cut after seven
     terms. The path is centered on its mean, so that the blur does not shift the photo, and each of its points is shared
-    among the four pixels around it with bilinear weights. So the blur is the mean of the photo's bilinear shifts along
-    the path, the kernel's center of mass is exact, and the kernel changes continuously with the length.
+    among the four pixels around it with bilinear weights, so the kernel changes continuously with the length.
 
     Args:
         length: ``(N,)``, the path's extent in px: twice the distance of its farthest point from its mean, so that a
@@ -233,7 +228,7 @@ def sample(
     names = [name for name, share in levels.items() if share > 0]
     ends = _constant(tuple(levels[name] for name in names), device).cumsum(0)
     ranges = _constant(tuple(LEVELS[name] for name in names), device)  # (levels, 3, 2)
-    which, angle, coin, *draws = _uniform((7, n), generator, device)
+    which, angle, coin, *draws = torch.rand(7, n, generator=generator, device=generator.device).to(device)
     low, high = ranges[torch.bucketize(which, ends[:-1])].unbind(2)  # (n, 3) each
     sigma, first, second, length = (
         torch.lerp(low[:, i], high[:, i], draw) for i, draw in zip((0, 1, 1, 2), draws, strict=True)
@@ -270,10 +265,6 @@ def degrade(
     kernels, sigma = sample(levels, len(images), generator, images.device)
     noisy = add_noise(blur(images, kernels), sigma, generator)
     return Degraded(apply_mask(noisy, masks, color), masks, kernels, sigma)
-
-
-def _uniform(shape: Sequence[int], generator: torch.Generator, device: Device) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)
 
 
 def _normalized(kernels: Tensor) -> Tensor:

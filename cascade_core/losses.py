@@ -4,11 +4,13 @@ Images are ``(N, 3, H, W)`` in [0, 1], scores ``(N,)``; every loss is a scalar, 
 """
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
+from torchvision.transforms.functional import center_crop
 
 from cascade_core.conventions import check_tensor
 
@@ -25,18 +27,27 @@ def mse_loss(output: Tensor, target: Tensor) -> Tensor:
 # VGG-16's `features` indices of relu1_2, relu2_2, relu3_3 and relu4_3, the maps before the first four pooling layers
 TAPS = (3, 8, 15, 22)
 
+# The input's mean and standard deviation, which go with a training: with another's, features are wrong without an error
+NORMALIZATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
+}
+
 
 class PerceptualLoss(nn.Module):
     """Mean squared distance between VGG-16 feature maps (equations 2 and 3).
 
     Args:
-        weights: ``"imagenet"``, torchvision's trained weights, downloaded once; ``"random"``, drawn from ``seed``,
-            which needs no network; or the path of a state dict of torchvision's VGG-16 (``.safetensors``, ``.pth``).
+        weights: ``"caffe"``, the authors' own, and ``"imagenet"``, torchvision's training, are downloaded once;
+            ``"random"``, drawn from ``seed``, needs no network. Or ``"caffe:PATH"`` or ``"imagenet:PATH"``, a state
+            dict of torchvision's VGG-16 (``.safetensors``, ``.pth``) and the normalization that its training wants; a
+            PATH alone must name it in its header, as ``convention``.
+        side: of the square in the center that is compared, px; ``None`` compares the whole images.
 
     Shape: two batches ``(N, 3, H, W)`` in [0, 1], H and W at least 8, to a scalar.
 
     Raises:
-        RuntimeError: the weights cannot be had; the message names the other choices. There is no silent substitute.
+        RuntimeError: the weights cannot be had, or their normalization is unknown; the message names the other choices.
 
     Reference: Johnson et al. 2016 for the loss, Simonyan and Zisserman 2015 for the network.
     """
@@ -44,9 +55,9 @@ class PerceptualLoss(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: str = "imagenet", seed: int = 0) -> None:
+    def __init__(self, weights: str = "imagenet", seed: int = 0, side: int | None = None) -> None:
         super().__init__()
-        self.weights = str(weights)
+        self.weights, self.side = str(weights), side
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.features = make_layers(cfgs["D"], batch_norm=False)[: TAPS[-1] + 1]
@@ -56,15 +67,18 @@ class PerceptualLoss(nn.Module):
                     nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.ReLU):
                     module.inplace = False  # an in-place ReLU of the next layer would overwrite what was tapped
+        convention = "imagenet"  # which random features keep, to be comparable
         if self.weights != "random":
-            self.features.load_state_dict(_vgg_state(self.weights))
+            state, convention = _vgg_state(self.weights)
+            self.features.load_state_dict(state)
         self.requires_grad_(False).eval()
-        # the input's normalization goes with torchvision's weights; random features keep it to be comparable
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        for name, values in zip(("mean", "std"), NORMALIZATIONS[convention], strict=True):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         check_tensor(output, "the output", target.shape)
+        if self.side:
+            output, target = (center_crop(images, [self.side, self.side]) for images in (output, target))
         with torch.no_grad():
             wanted = self.maps(target)
         distances = [F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)]
@@ -86,23 +100,31 @@ class PerceptualLoss(nn.Module):
         return maps
 
 
-def _vgg_state(weights: str) -> dict[str, Tensor]:
-    """The convolutions up to relu4_3 of a trained VGG-16, by torchvision's names."""
-    others = 'choose perceptual weights "random", or the path of a VGG-16 state dict'
+def _vgg_state(weights: str) -> tuple[dict[str, Tensor], str]:
+    """The convolutions up to relu4_3 of a trained VGG-16, by torchvision's names, and their training's convention."""
+    others = 'choose perceptual weights "random", or "caffe:PATH" or "imagenet:PATH" of a VGG-16 state dict'
+    convention, colon, path = weights.partition(":")
+    path = path if colon and convention in NORMALIZATIONS else weights
     try:
-        if weights == "imagenet":
-            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        elif weights.endswith(".safetensors"):
-            state = load_file(weights)
+        if weights in NORMALIZATIONS:
+            trained = {"imagenet": VGG16_Weights.IMAGENET1K_V1, "caffe": VGG16_Weights.IMAGENET1K_FEATURES}[weights]
+            state = trained.get_state_dict(progress=False, check_hash=True)
+        elif path.endswith(".safetensors"):
+            state = load_file(path)
+            if path == weights:
+                with safe_open(path, "pt") as file:
+                    convention = (file.metadata() or {}).get("convention", "")
         else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # no network, no file, a broken file: whatever it was, say what to do
         raise RuntimeError(f"the VGG-16 weights {weights} cannot be had ({error}); {others}") from error
     wanted = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     wanted = {k: v for k, v in wanted.items() if int(k.split(".")[0]) <= TAPS[-1]}
     if len(wanted) != 20:  # ten convolutions, a weight and a bias each
         raise RuntimeError(f"{weights} is no state dict of torchvision's VGG-16 (features.0.weight, ...); {others}")
-    return wanted
+    if convention not in NORMALIZATIONS:
+        raise RuntimeError(f"{weights} does not say which normalization of the input its training used; {others}")
+    return wanted, convention
 
 
 def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:

@@ -34,10 +34,9 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
     """The named regions of a batch of holes: "hole", "rim", "context" (the known pixels) and "whole".
 
-    The rim is the hole's pixels with a known pixel at most ``rim`` rows and columns away. It lies inside the hole, so
-    that compositing does not change its PSNR, and an SSIM window centered there mostly straddles the hole's border,
-    where a seam shows. 7 px is the width of the overlap that Context Encoders (Pathak et al. 2016) weight tenfold for
-    the seam's sake; theirs lies outside the hole.
+    The rim is the hole's pixels with a known pixel at most ``rim`` rows and columns away: an SSIM window centered there
+    mostly straddles the hole's border, where a seam shows. 7 px is the width of the overlap that Context Encoders
+    (Pathak et al. 2016) weight tenfold for the seam's sake; theirs lies outside the hole.
 
     Args:
         masks: ``(N, 1, H, W)``, 1 where pixels are missing.
@@ -87,9 +86,8 @@ def ssim(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor
     """Structural similarity (Wang et al. 2004): the mean of `ssim_map` over the windows centered in a region.
 
     It equals scikit-image's ``structural_similarity(..., gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=255, channel_axis=...)`` on uint8 images. The outermost 5 px are no window's
-    center: what of the region lies there does not count. torchmetrics and kornia's "same" mirror the image at its
-    border first, so that each pixel is a center; that reads higher.
+    use_sample_covariance=False, data_range=255, channel_axis=...)`` on uint8 images. The outermost 5 px are not the
+    center of a window and do not count; torchmetrics and kornia's "same" mirror the image there and read higher.
 
     Args and Returns are those of `psnr`; images smaller than the window are refused, too.
 
@@ -106,9 +104,7 @@ def ssim_map(output: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of each 11 px Gaussian window (sigma 1.5) inside the image, averaged over the channels.
 
     The moments are float64: in float32, E[x^2] - E[x]^2 of 8-bit values errs by up to 1e-5 in the mean over a photo.
-
-    Args:
-        output, target: ``(N, 3, H, W)`` in [0, 1]; what lies outside is clipped.
+    Args are those of `psnr`.
 
     Returns:
         ``(N, H - 10, W - 10)``.
@@ -142,10 +138,9 @@ def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
         masks: ``(N, 1, H, W)``, 1 where pixels are missing.
 
     Returns:
-        ``(N,)`` for psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and for each with the suffix ``_composited``. By
-        construction psnr_hole and psnr_rim equal their composited readings and psnr_context_composited is infinite;
-        the windows of ssim_context_composited still reach into the hole. psnr_whole_composited is psnr_hole plus
-        10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in 128 px.
+        ``(N,)`` for psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and for each with the suffix ``_composited``.
+        psnr_whole_composited is psnr_hole plus 10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in
+        128 px; psnr_context_composited is infinite, while SSIM's windows still reach into the hole.
     """
     _check(output, target)
     named, result = regions(masks), {}
@@ -177,11 +172,11 @@ class Interval(NamedTuple):
 def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
     """The mean and its 95 % bootstrap interval over images (bias-corrected and accelerated, BCa; Efron 1987).
 
-    The interval says how far the mean would move with other images of the same kind, not with another training run.
-    It is NaN for a single value, and where a value is infinite or NaN.
+    It says how far the mean would move with other images of the same kind, not with another training run. It is NaN
+    for a single value, and where a value is infinite or NaN.
 
     Args:
-        values: ``(N,)``, N at least 1; a ``ValueError`` refuses another shape.
+        values: ``(N,)``, N at least 1.
         seed: of the resamples.
 
     Example:
@@ -203,8 +198,8 @@ def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
 def paired_interval(a: Tensor, b: Tensor, seed: int = 0) -> Interval:
     """The mean of a - b and its interval, image by image: both ``(N,)``, of the same images in the same order.
 
-    Images differ more than methods do, so this is the interval to compare two methods by: their separate ones may
-    overlap while this one excludes zero. A ``ValueError`` refuses differing shapes.
+    Images differ more than methods do, so two methods are compared by this interval: their separate ones may overlap
+    while this one excludes zero.
     """
     if a.shape != b.shape:
         raise ValueError(f"paired values must be of the same images: got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -1,7 +1,7 @@
 """The four networks of the paper (sections 3.2 and 3.3): generator, critic, deblurring-denoising network, cascade.
 
-Images are float32 ``(N, 3, H, W)`` in [0, 1]. No network clips its output: a clipped pixel has no gradient, and what
-overshoots still tells the next network something. `conventions.to_pixels` clips when an output becomes a picture.
+Images are float32 ``(N, 3, H, W)`` in [0, 1]. No network clips its output, because a clipped pixel has no gradient;
+`conventions.to_pixels` clips when an output becomes a picture.
 """
 
 from typing import Generic, NamedTuple, TypeVar
@@ -52,9 +52,9 @@ class ResidualBlock(nn.Module):
 class InpaintingGenerator(nn.Module):
     """Encoder, seven residual blocks, decoder, with mirrored additive skips (section 3.2, figure 3).
 
-    The paper gives the layers and their order. Widths, kernel and stride are those of Context Encoders: kernel 4,
-    stride 2, padding 1 halves an even size exactly, and doubles it again without the checkerboard of an uneven overlap.
-    The last layer starts at zero, so the untrained generator returns its input.
+    Widths, kernel and stride are those of Context Encoders: kernel 4, stride 2, padding 1 halves an even size exactly,
+    and doubles it again without an uneven overlap. The last layer starts at zero, so the untrained generator returns
+    its input.
 
     Args:
         widths: channels after each of the five convolutions.
@@ -119,9 +119,9 @@ EPS = 1e-12
 class Critic(nn.Module):
     """VGG-16's convolutions, striding instead of pooling, and two fully connected layers (section 3.2).
 
-    No sigmoid: the score is any real number, higher for what looks real (Wasserstein GAN). Under autocast the last two
-    layers stay in 32 bits: what counts is a difference of nearly equal scores. Batch norm after every convolution but
-    the first keeps the clipped critic alive, as in the WGAN authors' own code; the paper does not mention it.
+    The score is any real number, higher for what looks real (Wasserstein GAN). The last two layers stay in 32 bits,
+    because the loss is a difference of nearly equal scores. Batch norm after every convolution but the first keeps the
+    clipped critic alive, as in the WGAN authors' code; the paper does not mention it.
 
     Args:
         size: side of the square images; the fully connected layers fix it. A multiple of 32.
@@ -168,9 +168,8 @@ class Critic(nn.Module):
 class DeblurDenoiseNet(nn.Module):
     """Four convolutions that encode and four that decode; learns the residual, y = x - M(x) (section 3.3, figure 4).
 
-    Every convolution is 3x3, stride 1, zero-padded; all but the first and the last are followed by batch norm;
-    LeakyReLU has slope 0.001. The mirrored skips add the encoder's maps to the decoder's. The last layer starts at
-    zero, so the untrained network returns its input.
+    Every convolution is 3x3; all but the first and the last are followed by batch norm; LeakyReLU has slope 0.001. The
+    mirrored skips add the encoder's maps to the decoder's. The untrained network returns its input.
 
     Args:
         width: channels of every feature map; the paper's 96.

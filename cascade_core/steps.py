@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import center_crop
 
 from cascade_core.degradations import apply_mask, center_hole, degrade
 from cascade_core.fills import generator_input
@@ -27,6 +28,9 @@ class Settings(Protocol):
     critic_clip: float
     stage3_mix: Mapping[str, float]  # shares of the levels of blur and noise
     stage4_mix: Mapping[str, float]
+
+    @property
+    def critic_side(self) -> int: ...  # of the square in the center that the critic sees, px; the paper's is the image
 
 
 @dataclass
@@ -71,11 +75,12 @@ def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 2: the critic learns to tell filled photos from real ones, the generator to please it (equations 5, 7)."""
     generator, critic = t.modules["generator"], t.modules["critic"]
+    square = [t.settings.critic_side, t.settings.critic_side]
     for _ in range(t.settings.critic_steps):
         photo = next(photos)
         with torch.no_grad():
             filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
-        loss = critic_loss(critic(photo), critic(filled))
+        loss = critic_loss(critic(center_crop(photo, square)), critic(center_crop(filled, square)))
         t.update("critic", loss)
         clip_weights(critic, t.settings.critic_clip)
     gradient = nn.utils.get_total_norm([p.grad for p in critic.parameters() if p.grad is not None])
@@ -84,7 +89,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
     with frozen(t.networks["critic"]) as fixed_critic:
         filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
         with t.autocast():
-            total, parts = t.modules["loss"](filled, photo, fixed_critic(filled))
+            total, parts = t.modules["loss"](filled, photo, fixed_critic(center_crop(filled, square)))
         t.update("generator", total)
     return {**parts, "distance": -loss, "critic_gradient": gradient}
 
@@ -138,10 +143,3 @@ def clip_weights(network: nn.Module, limit: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.clamp_(-limit, limit)
-
-
-def freeze_batch_norm(network: nn.Module) -> None:
-    """Batch norm uses its running statistics, in training too."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()

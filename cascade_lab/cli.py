@@ -1,9 +1,8 @@
 """The one command: ``cascade train``, ``evaluate``, ``ablate``, ``restore`` and the rest.
 
-The same option means the same thing everywhere: ``--photos`` a folder of photos, ``--device`` where to compute,
-``--out`` what is written, ``--force`` that it may be replaced. A command opens what it is given, calls one function of
-the laboratory and says what was written. Trouble that is to be expected ends in one line that names it. torch and all
-that stands on it is imported in the commands, so that the shell need not wait for it.
+The same option means the same thing everywhere. A command opens what it is given, calls one function of the laboratory
+and says what was written. Trouble that is to be expected ends in one line. torch is imported in the commands, with all
+that stands on it, so that the shell need not wait for it.
 """
 
 import importlib.metadata
@@ -12,9 +11,8 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,25 +29,8 @@ app = typer.Typer(
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a data set: fetch, verify, list photos.")
 app.add_typer(data, name="data")
 
-EXPECTED = (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError)
-
-
-class DeviceName(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-def name_of(folders: list[str]) -> str:
-    """The data set's name where none is given: that of the first folder."""
-    return Path(folders[0]).name if folders else "scikit-image"
-
-
-Device = Annotated[DeviceName, typer.Option(help="where to compute; auto takes a GPU if there is one")]
-Photos = Annotated[
-    str | None,
-    typer.Option(metavar="FOLDER", help="photos (default: those that scikit-image carries)"),
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where to compute; auto takes a GPU if there is one")
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke, cpu, gpu or paper")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting of the profile")]
@@ -57,10 +38,9 @@ Seed = Annotated[int, typer.Option(min=0)]
 Minutes = Annotated[float, typer.Option(help="stop, saved, after so long (exit status 75); the same command goes on")]
 Force = Annotated[bool, typer.Option("--force", help="replace files that are there")]
 TestPhotos = Annotated[
-    list[str],
-    typer.Option(metavar="FOLDER", help="test photos; given again, taken together (scikit-image's)"),
+    list[str], typer.Option(metavar="FOLDER", help="test photos; given again, taken together (scikit-image's)")
 ]
-TrainPhotos = Annotated[str | None, typer.Option(metavar="FOLDER", help="training photos")]
+Photos = Annotated[str | None, typer.Option(metavar="FOLDER", help="training photos (scikit-image's)")]
 SetName = Annotated[str | None, typer.Option(help="of the test set in tables, BSD300, say (default: the folder's)")]
 Mode = Annotated[str, typer.Option(help="how a photo becomes a test image: crop, resize or grid")]
 Results = Annotated[Path, typer.Option(metavar="FOLDER", help="gets the table of the results, or more rows of it")]
@@ -72,8 +52,8 @@ def evaluate(
     photos: TestPhotos = [],  # noqa: B006 (typer copies it)
     weights: Annotated[list[Path], typer.Option(help="trained; repeat for more (default: the package's)")] = [],  # noqa: B006
     methods: Annotated[list[str], typer.Option(metavar="NAME", help="repeat for more (default: all)")] = [],  # noqa: B006
-    train: TrainPhotos = None,
-    crops: Annotated[int, typer.Option(help="training crops for k-nn and the chains")] = 12_000,
+    train: Annotated[str | None, typer.Option(metavar="FOLDER", help="training photos")] = None,
+    crops: Annotated[int, typer.Option(min=1, help="training crops for k-nn and the chains")] = 12_000,
     vgg: Annotated[str | None, typer.Option(help="imagenet, random or a file, for neural patch synthesis")] = None,
     name: SetName = None,
     size: Annotated[int, typer.Option(help="of the test images, px")] = 128,
@@ -81,7 +61,7 @@ def evaluate(
     mode: Mode = "crop",
     level: Annotated[str, typer.Option(help="of blur and noise: none, low, medium or high")] = "none",
     seed: Seed = 0,
-    device: Device = DeviceName.auto,
+    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Measure methods on photos."""
@@ -89,9 +69,11 @@ def evaluate(
     from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
     from cascade_lab.evaluation.protocol import Protocol, open_test_photos
 
-    asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device.value).device)
+    asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device).device)
     protocol = Protocol(size, hole, mode, level, seed)
-    evaluate_photos(asked, open_test_photos(photos), name or name_of(photos), protocol, out, force)
+    evaluate_photos(
+        asked, open_test_photos(photos), name or Path([*photos, "scikit-image"][0]).name, protocol, out, force
+    )
     typer.echo(f"written: {out}")
 
 
@@ -101,7 +83,7 @@ def ablate(
     profile: ProfileName = "smoke",
     settings: Settings = [],  # noqa: B006
     share: Annotated[float, typer.Option(help="of the profile's steps")] = 1.0,
-    photos: TrainPhotos = None,
+    photos: Photos = None,
     test: TestPhotos = [],  # noqa: B006
     mode: Mode = "crop",
     name: SetName = None,
@@ -120,7 +102,8 @@ def ablate(
     chosen = training.read(profile, dict(training.profiles.parse_setting(text) for text in settings))
     chosen = ablation.shortened(chosen, share)
     opened, tested = data.open_photos(photos, "train"), open_test_photos(test)
-    plan = ablation.Plan(chosen, opened, tested, name or name_of(test), mode, seeds, variants)
+    name = name or Path([*test, "scikit-image"][0]).name
+    plan = ablation.Plan(chosen, opened, tested, name, mode, seeds, variants)
     try:
         ablation.ablate(plan, runs, out, force, until)
     except training.Paused as pause:
@@ -137,7 +120,7 @@ def train(
     out: Annotated[Path, typer.Option(help="the folder of the trained networks")] = Path("runs"),
     seed: Seed = 0,
     settings: Settings = [],  # noqa: B006 (typer copies it)
-    device: Device = DeviceName.auto,
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
     minutes: Minutes = math.inf,
@@ -172,14 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         refuse_empty(arguments)
         app(args=arguments, prog_name="cascade")
-    except SystemExit as stopped:
-        if stopped.code == 130:
-            print("stopped by Ctrl-C", file=sys.stderr)
-        raise
-    except KeyboardInterrupt:
+    except (SystemExit, KeyboardInterrupt) as stopped:
+        if getattr(stopped, "code", 130) != 130:  # click makes Ctrl-C into an exit
+            raise
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
-    except EXPECTED as error:
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError, AssertionError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
@@ -194,38 +175,11 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             sys.exit(2)
 
 
-def torch_device(name: DeviceName) -> str:
-    """The device to compute on.
-
-    Raises:
-        ValueError: torch finds no such device.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == DeviceName.auto:
-        return next(device for device, available in there.items() if available)
-    if not there[name]:
-        raise ValueError(f"--device {name.value}: torch finds no such device here; take auto or cpu")
-    return name.value
-
-
-def show_version(wanted: bool) -> None:
-    if wanted:
-        try:
-            typer.echo(f"cascade {importlib.metadata.version('cascade-core')}")
-        except importlib.metadata.PackageNotFoundError:
-            typer.echo("cascade, not installed")
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"cascade {importlib.metadata.version('cascade-core')}")
         raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command()
@@ -234,28 +188,26 @@ def restore(
     out: Annotated[Path, typer.Option(metavar="FILE", help="the restored photo: .png, .jpg, .webp, .tif, ...")],
     mask: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="a picture of the photo's size; what is lighter than half is missing, and what is transparent is not",
-        ),
+        typer.Option(metavar="FILE", help="of the photo's size; lighter than half is missing, transparent is not"),
     ] = None,
     deblur: Annotated[bool, typer.Option("--deblur", help="remove blur and noise from the whole photo")] = False,
     inpainted: Annotated[Path | None, typer.Option(metavar="FILE", help="the image between the two networks")] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="trained weights of stage 4 (default: the package's cascade+)")
     ] = None,
-    device: Device = DeviceName.auto,
+    device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Restore a photo: fill what a mask marks, remove blur and noise."""
-    from cascade_lab import published
-    from cascade_lab.restoration import files
+    from cascade_lab import photo_files, published
+    from cascade_lab.devices import fabric_for
 
     if not (mask or deblur):
         raise ValueError("nothing to do: give a --mask of what is missing, --deblur, or both")
     weights = weights or published.weights("cascade+")
-    files.check_outputs(filter(None, (inpainted, out)), filter(None, (photo, mask, weights)), force)
-    for line in files.restore_files(photo, mask, out, inpainted, weights, deblur, torch_device(device)):
+    photo_files.check_outputs(filter(None, (inpainted, out)), filter(None, (photo, mask, weights)), force)
+    where = fabric_for("32-true", device).device
+    for line in photo_files.restore_files(photo, mask, out, inpainted, weights, deblur, where):
         typer.echo(line, err=line.startswith("note: "))
 
 
@@ -288,22 +240,6 @@ def export_network(
     export.check_output(out, force)
     export.write(export.export(weights or published.weights("cascade+"), network, store), out)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
-
-@app.command()
-def draw(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the SVG files go")]) -> None:
-    """Write the first page's drawings anew."""
-    from cascade_lab.show import drawings
-    from cascade_lab.training import profiles
-
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
-    for name, make in {
-        "cascade": lambda: drawings.cascade(profiles.read("paper")),
-        "training": drawings.training,
-    }.items():
-        (folder / f"{name}.svg").write_text(make().svg, "utf-8")
-        typer.echo(folder / f"{name}.svg")
 
 
 @app.command("profiles")
@@ -368,6 +304,19 @@ def folder(
     from data_scripts import folder as script
 
     typer.echo(script.prepare(photos, test))
+
+
+@data.command()
+def trainingset(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="gets train, imagenet")] = Path("data/trainingset"),
+    first: Annotated[int | None, typer.Option(min=0, help="of photos8k's 8,349 photos only so many")] = None,
+    url: Annotated[str, typer.Option(help="address or folder in place of raw.githubusercontent.com")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="downloads at a time")] = 8,
+) -> None:
+    """The training photos and the ImageNet test set, from GitHub."""
+    from data_scripts import trainingset as script
+
+    typer.echo(script.prepare(out, url or script.URL, first, workers))
 
 
 @data.command()

@@ -31,13 +31,16 @@ def fabric_for(precision: str = "auto", accelerator: str = "auto", devices: int 
         nodes: machines.
 
     Raises:
-        ValueError: fewer than one device or node.
-        RuntimeError: this machine has no such accelerator, or not so many devices.
+        ValueError: fewer than one device or node, or torch finds no such accelerator.
+        RuntimeError: this machine has not so many devices.
     """
     if min(devices, nodes) < 1:
         raise ValueError(f"a training needs at least one device and one node, got {devices=} and {nodes=}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        accelerator = next(name for name, available in there.items() if available)
+    if not there[accelerator]:
+        raise ValueError(f"--device {accelerator}: torch finds no such device here; take auto or cpu")
     kind: Any = best_precision(precision, torch.device(accelerator))
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=kind)
     fabric.launch()

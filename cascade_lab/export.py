@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from cascade_core.models import Cascade
-from cascade_lab.restoration.tiles import REACH
+from cascade_lab.restoration import REACH
 from cascade_lab.training import checkpoints, stages
 
 OPSET = 18

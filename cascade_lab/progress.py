@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from typing import Any
 
 from tqdm import tqdm
 
@@ -10,9 +11,8 @@ from tqdm import tqdm
 class Progress:
     """Shows the steps done, the losses, the speed and the time left, in ASCII.
 
-    In a notebook and in a terminal one line is rewritten in place, and what stands there at the end stays. Elsewhere,
-    in a log, a new line is written every ten seconds, and at the end. tqdm's own bars would leave a widget or hundreds
-    of lines on a notebook's page.
+    In a notebook and in a terminal one line is rewritten in place, and what stands there at the end stays. In a log a
+    new line is written every ten seconds, and at the end. tqdm's own bars would leave a widget or hundreds of lines.
 
     Args:
         title: what runs.
@@ -32,18 +32,10 @@ class Progress:
         self.interval = 0.5 if self.handle or self.terminal else 10.0
 
     def line(self, step: int, losses: dict[str, float]) -> str:
-        words = tqdm.format_meter(
-            step,
-            self.total,
-            time.monotonic() - self.begin,
-            prefix=self.title,
-            ascii=True,
-            unit=" steps",
-            postfix=", ".join(f"{name} {value:.3g}" for name, value in losses.items()),
-            initial=self.done,
-        )
-        room = shutil.get_terminal_size().columns - 1
-        return words[:room].ljust(room) if self.terminal else words
+        seconds, values = time.monotonic() - self.begin, [f"{name} {value:.3g}" for name, value in losses.items()]
+        options: dict[str, Any] = {"prefix": self.title, "unit": " steps", "ascii": True, "initial": self.done}
+        room = shutil.get_terminal_size().columns - 1 if self.terminal else None
+        return tqdm.format_meter(step, self.total, seconds, room, postfix=", ".join(values), **options)
 
     def update(self, step: int, losses: dict[str, float]) -> None:
         now, last = time.monotonic(), step >= self.total

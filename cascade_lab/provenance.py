@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,12 @@ import torchvision
 def circumstances(device: torch.device, precision: str, world: int = 1) -> dict[str, Any]:
     """Where and with what a run was made: device, versions, commit of the source."""
     gpu, threads = device.type == "cuda", torch.get_num_threads()
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     return {
         "device": torch.cuda.get_device_name(device) if gpu else processor(),
         "devices": world if gpu else f"{threads} thread{'s' * (threads > 1)}",
         "precision": precision,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
+        "versions": {"python": platform.python_version(), **versions},
         "commit": commit(Path(__file__)),
     }
 
@@ -47,11 +45,7 @@ def commit(file: Path) -> str:
 
 def processor() -> str:
     """The processor's name, as the system tells it, and its number of cores."""
-    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = names[0] if names else name
+    found = re.search(r"^model name\s*:\s*(.*?)\s*$", info.read_text(), re.M) if info.is_file() else None
+    name = found[1] if found else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"

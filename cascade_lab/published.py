@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cascade_lab.training import checkpoints
 
@@ -39,26 +38,15 @@ def available() -> list[Path]:
 
 
 def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
-    """The records of the trainings behind some weights, by stage; from the weights file's header.
-
-    Raises:
-        ValueError: as `weights` does.
-    """
-
-    def chain(record: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        before = [chain(stage) for stage in record.get("before", [])]
-        return {stage: found for one in before for stage, found in one.items()} | {record["stage"]: record}
-
-    return dict(sorted(chain(checkpoints.read_about(weights(name))["training"]).items()))
-
-
-def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A network's state with its large tensors in half precision; biases and batch norm's values stay as they are."""
-    return {key: value.half() if value.dim() > 1 else value for key, value in state.items()}
+    """The records of the trainings behind some weights, by stage; from the header of `weights`, whose errors it has."""
+    records = [checkpoints.read_about(weights(name))["training"]]
+    for record in records:
+        records += record.get("before", [])  # which are looked at in their turn
+    return {record["stage"]: record for record in sorted(records, key=lambda record: record["stage"])}
 
 
 def publish(trained: Path, out: Path, force: bool = False) -> None:
-    """Write the restoring networks of a finished run in half precision, the run's record in the header.
+    """Write the restoring networks of a finished run, large tensors in half precision, the run's record in the header.
 
     Args:
         trained: a run's ``weights.safetensors``; its ``record.json`` must lie beside it.
@@ -70,18 +58,20 @@ def publish(trained: Path, out: Path, force: bool = False) -> None:
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"{out}: name it .safetensors")
-    if out.resolve() == trained.resolve() or (out.exists() and out.samefile(trained)):
+    if not trained.is_file():
+        raise ValueError(f"{trained} is not a file: name a finished run's {checkpoints.WEIGHTS}")
+    if out.exists() and out.samefile(trained):
         raise ValueError(f"{out} is the run's own file, and replacing it would ruin the run: name another --out")
     if out.exists() and not (force and out.is_file()):
         raise ValueError(f"{out} is there already; --force replaces a file")
-    if not trained.is_file():
-        raise ValueError(f"{trained} is not a file: name a finished run's {checkpoints.WEIGHTS}")
-    states, about = checkpoints.read_weights(trained), checkpoints.read_about(trained)
     record = checkpoints.record_beside(trained)
     if record is None:
         raise ValueError(f"no record beside {trained} tells of it: train it to its end first")
-    kept = {name: halved(state) for name, state in states.items() if name not in CRITICS}
+    kept = {name: state for name, state in checkpoints.read_weights(trained).items() if name not in CRITICS}
     for name, state in kept.items():
-        if bad := [key for key, value in state.items() if not torch.isfinite(value).all()]:
-            raise ValueError(f"{trained}: {name}.{bad[0]} is too large for half precision")
-    checkpoints.save_states(out.resolve(), kept, {**about, "training": record})
+        for key, value in state.items():
+            if value.dim() > 1:  # biases and batch norm's values stay as they are
+                state[key] = value.half()
+            if not torch.isfinite(state[key]).all():
+                raise ValueError(f"{trained}: {name}.{key} is too large for half precision")
+    checkpoints.save_weights(out.resolve(), kept, {**checkpoints.read_about(trained), "training": record})

@@ -38,12 +38,18 @@ class DataError(RuntimeError):
     """What went wrong with a data set, and what to do; the command prints it without a traceback."""
 
 
+class Gone(DataError):
+    """An address that does not hold the file, or not for all, or holds another one."""
+
+
 def progress(items: Iterable[T], task: str, total: int | None = None, unit: str = "files") -> Iterable[T]:
     """The items, while standard error tells how far they are: in place, or in a log every ten seconds."""
     return tqdm(items, task, total, unit=f" {unit}", **QUIET)
 
 
-def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause: float = 2) -> Path:
+def fetch(
+    url: str, path: Path, digest: str | None = None, tries: int = 5, pause: float = 2, shown: bool = True
+) -> Path:
     """Downloads `url` to `path`, going on from `path.part` where an earlier try stopped.
 
     Args:
@@ -51,25 +57,26 @@ def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause
         digest: "sha256:..." or "md5:..." of the whole file. Without one, a download goes on only where the
             server can tell that the file is still the same one (ETag); otherwise it begins again.
         tries: attempts before giving up, `pause` seconds apart, twice as long after each.
+        shown: tell on standard error how far it is.
 
     Raises:
-        DataError: the server refuses, the connection fails `tries` times, or the hash is wrong. Nothing stands
-            under `path` then.
+        Gone: the server refuses, there is no such file, or the hash is wrong.
+        DataError: the connection fails `tries` times. In either case nothing stands under `path`.
     """
     local = Path(urllib.request.url2pathname(url.removeprefix("file://")))
     if local.is_file():
         url = local.resolve().as_uri()
     elif not url.startswith(("http://", "https://")):
-        raise DataError(f"{url} is no file on this computer, and no address that begins with https:// or http://")
+        raise Gone(f"{url} is no file on this computer, and no address that begins with https:// or http://")
     path.parent.mkdir(parents=True, exist_ok=True)
     part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
     for attempt in range(tries):
         try:
-            _receive(url, part, tag, digest)
+            _receive(url, part, tag, digest, shown)
             break
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
-                raise DataError(
+                raise Gone(
                     f"{url}: the server answers {error.code} {error.reason}. The file has moved or is not for all: "
                     "open the address in a browser, and see --help for other sources"
                 ) from error
@@ -87,7 +94,7 @@ def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause
     if digest and (found := file_digest(part, digest.partition(":")[0])) != digest:
         part.unlink()
         tag.unlink(missing_ok=True)
-        raise DataError(
+        raise Gone(
             f"{url}: expected {digest}, got {found}. The download was thrown away: run the same command again; if it "
             "happens twice, the file at that address is another one, do not use it"
         )
@@ -96,7 +103,7 @@ def fetch(url: str, path: Path, digest: str | None = None, tries: int = 5, pause
     return path
 
 
-def _receive(url: str, part: Path, tag: Path, digest: str | None) -> None:
+def _receive(url: str, part: Path, tag: Path, digest: str | None, shown: bool) -> None:
     """One attempt; returns when the server's last byte is in `part`, raises OSError when it broke off."""
     have = part.stat().st_size if part.exists() else 0
     etag = tag.read_text() if tag.exists() else ""
@@ -124,7 +131,7 @@ def _receive(url: str, part: Path, tag: Path, digest: str | None) -> None:
         tag.write_text("" if strong.startswith("W/") else strong)
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
-        bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, **QUIET)
+        bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, disable=not shown, **QUIET)
         with part.open("ab" if ranged else "wb") as file, bar:
             while chunk := reply.read(CHUNK):
                 file.write(chunk)

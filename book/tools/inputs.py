@@ -36,7 +36,7 @@ def folder_hash(folder: Path, *patterns: str) -> str:
 
 def package_hash(root: Path) -> str:
     """Hash of both packages' sources and data and of the version of torch. Comments count, too: chapters show them."""
-    patterns = [f"{package}/**/*.{end}" for package in PACKAGES for end in ("py", "toml", "json")]
+    patterns = [f"{package}/**/*.{end}" for package in PACKAGES for end in ("py", "toml", "json", "html", "svg")]
     return short_hash(folder_hash(root, *patterns).encode(), version("torch").encode())
 
 

@@ -21,23 +21,27 @@ from execute import MEASURED, RECORD, read_executed, tags
 from inputs import chapters
 from PIL import Image
 
-from cascade_lab import published
-from cascade_lab.show import demo
+from cascade_lab import show
 
 BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
+SHOW = Path(show.__file__).parent
+LARGE = re.compile(r'<script class="cascade-demo-file">.*?</script>', re.DOTALL)
 
 
 def stage(build: Path) -> None:
     """Lays out the pages' sources in BUILD/stage."""
     folder = build / "stage"
     shutil.rmtree(folder, ignore_errors=True)
-    for source in [*BOOK.glob("*.md"), *BOOK.glob("*.bib"), BOOK / "_toc.yml", *BOOK.glob("_static/**/*")]:
+    sources = [(BOOK, path) for end in ("*.md", "*.bib", "_toc.yml", "_static/**/*") for path in BOOK.glob(end)]
+    for root, source in [*sources, *((SHOW, path) for path in SHOW.glob("drawings/*.svg"))]:
         if source.is_file():
-            target = folder / source.relative_to(BOOK)
+            target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
     if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+        from cascade_lab.show import demo  # it takes seconds, and a book without it need not wait
+
         demo.write(folder / "_static" / "demo")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
@@ -45,7 +49,8 @@ def stage(build: Path) -> None:
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
         for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
             if "text/html" in (shown := output.get("data", {})):
-                shown["text/html"] = demo.light(shown["text/html"])  # a page reads what is large when it is asked for
+                # what the demo needs in a notebook, a page reads from beside it, and when it is asked for
+                shown["text/html"] = LARGE.sub("", shown["text/html"])
             # a picture's size, which the page would fix, also where the page is narrower; see `lighten`
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:
@@ -71,6 +76,8 @@ def recorded(chapter: str) -> str:
     """What the long run of the stage that a chapter trains took, from its record; nothing for another chapter."""
     if not (stage := re.search(r"_stage(\d)$", chapter)):
         return ""
+    from cascade_lab import published  # it takes seconds, and only four chapters ask
+
     record = published.trainings()[int(stage[1])]
     where = f"{record['profile']}, {record['device']}, on {record['devices']}".replace(" 1 threads", " 1 thread")
     return f" The recorded long run of this stage took {record['seconds'] / 60:.0f} min: profile {where}."

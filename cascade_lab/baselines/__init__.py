@@ -29,13 +29,7 @@ from cascade_lab.baselines.tuning import tune
 from cascade_lab.baselines.wavelets import wavelets
 from cascade_lab.baselines.wiener import wiener
 
-INPAINTERS: dict[str, Inpainter] = {
-    "mean": mean,
-    "laplace": laplace,
-    "biharmonic": biharmonic,
-    "telea": telea,
-    "patchmatch": patchmatch,
-}
+INPAINTERS: dict[str, Inpainter] = {fill.__name__: fill for fill in (mean, laplace, biharmonic, telea, patchmatch)}
 DENOISERS: dict[str, Restorer] = {
     "non-local means": non_local_means,
     "total variation": total_variation,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Inpainter, Restorer, estimate_sigma
+from cascade_lab.baselines.interface import Inpainter, Restorer, Sigma, estimate_sigma
 
 
 def chain(fill: Inpainter, *restorers: Restorer) -> Callable[..., Tensor]:
@@ -25,19 +25,9 @@ def chain(fill: Inpainter, *restorers: Restorer) -> Callable[..., Tensor]:
     Returns:
         A function that takes the fields of ``degradations.Degraded`` by name, kernels and sigma as for every
         `Restorer`; without sigma, it is estimated once, from the known pixels. These are restored too, so they change.
-
-    Example:
-        >>> import torch
-        >>> from cascade_lab.baselines import chain, mean, total_variation
-        >>> masks = torch.zeros(2, 1, 16, 16)
-        >>> masks[..., 5:9, 5:9] = 1
-        >>> chain(mean, total_variation)(torch.rand(2, 3, 16, 16), masks, sigma=25).shape
-        torch.Size([2, 3, 16, 16])
     """
 
-    def run(
-        images: Tensor, masks: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None
-    ) -> Tensor:
+    def run(images: Tensor, masks: Tensor, kernels: Tensor | None = None, sigma: Sigma = None) -> Tensor:
         if sigma is None and restorers:
             sigma = estimate_sigma(images, masks)
         output = fill(images, masks)

@@ -10,10 +10,12 @@ same photos and for as many steps as stages 1 and 2 take together::
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import center_crop
 
 from cascade_core.conventions import check_tensor
 from cascade_core.degradations import HOLE_COLOR, apply_mask, center_hole
@@ -22,11 +24,10 @@ from cascade_core.models import initialize
 from cascade_core.steps import Training, frozen
 from cascade_lab.baselines.interface import Inpainter
 
-# The fixed part of the recipe, all from train.lua; rate and bottleneck stand in the profiles.
+# The losses' weights, from train.lua; rate and bottleneck stand in the profiles.
 RECONSTRUCTION = 0.999  # weight of the squared error; the adversarial loss has the rest
 OVERLAP = 10.0  # how much more an error counts in the rim that the network sees
-RATE_RATIO = 10.0  # the network's learning rate over its discriminator's
-BETAS = (0.5, 0.999)
+WIDTHS = (64, 64, 128, 256, 512)  # channels after each halving of the image
 
 
 class ContextEncoder(nn.Module):
@@ -43,17 +44,10 @@ class ContextEncoder(nn.Module):
         widths: channels after each of the five convolutions.
         bottleneck: units between encoder and decoder.
 
-    Shape:
-        - input: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``.
-        - output: their centers, ``(N, 3, size/2, size/2)`` in (0, 1).
+    Shape: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``; to centers ``(N, 3, size/2, size/2)``.
 
     Raises:
         ValueError: the hole is larger than what is predicted, or the size is no multiple of 32.
-
-    Example:
-        >>> network = ContextEncoder(64, 28, widths=(8, 8, 8, 8, 8), bottleneck=16)
-        >>> network(torch.rand(2, 3, 64, 64)).shape
-        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(
@@ -61,16 +55,18 @@ class ContextEncoder(nn.Module):
         size: int = 128,
         hole: int = 56,
         fill: Sequence[float] = HOLE_COLOR,
-        widths: tuple[int, ...] = (64, 64, 128, 256, 512),
+        widths: tuple[int, ...] = WIDTHS,
         bottleneck: int = 4000,
     ) -> None:
         super().__init__()
         if size % 32:
             raise ValueError(
-                f"the Context Encoder halves its input five times: size must be a multiple of 32, got {size}"
+                f"the Context Encoder halves an image five times: size must be a multiple of 32, got {size}"
             )
         if not 0 < hole <= size // 2:
-            raise ValueError(f"the Context Encoder predicts {size // 2} of {size} px: no hole of {hole} px fits in")
+            raise ValueError(
+                f"the Context Encoder predicts the center {size // 2} px of {size}: hole must be 1 to that, got {hole}"
+            )
         self.size, self.hole, self.fill = size, hole, tuple(fill)
         self.encoder = nn.Sequential(*_halve(widths))  # 128 -> 64 -> 32 -> 16 -> 8 -> 4
         self.bottleneck = nn.Sequential(
@@ -82,11 +78,10 @@ class ContextEncoder(nn.Module):
             nn.ReLU(),
         )
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:1:-1], widths[-2:0:-1], strict=True):  # 4 -> 8 -> 16 -> 32
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
+        for before, after in pairwise([*widths[:0:-1], 3]):  # 4 -> 8 -> 16 -> 32 -> 64
+            layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False))
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
-        layers.append(nn.ConvTranspose2d(widths[1], 3, 4, stride=2, padding=1, bias=False))  # 32 -> 64
-        self.decoder = nn.Sequential(*layers)
+        self.decoder = nn.Sequential(*layers[:-2])  # the colors are not normalized
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -98,15 +93,13 @@ class ContextEncoder(nn.Module):
 class Discriminator(nn.Module):
     """Distinguishes true centers from predicted ones; it sees nothing of the photo around them.
 
-    Shape:
-        - input: centers ``(N, 3, size/2, size/2)`` in [0, 1].
-        - output: the logits of being true, ``(N,)``.
+    Shape: centers ``(N, 3, size/2, size/2)`` in [0, 1] to the logits of being true, ``(N,)``.
     """
 
-    def __init__(self, size: int = 128, widths: tuple[int, ...] = (64, 64, 128, 256, 512)) -> None:
+    def __init__(self, size: int = 128, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        last = nn.Conv2d(widths[-1], 1, size // 32, bias=False)  # 4 -> 1
-        self.layers = nn.Sequential(*_halve(widths[1:]), last)  # 64 -> 32 -> 16 -> 8 -> 4
+        last = nn.Conv2d(widths[-1], 1, size // 32, bias=False)
+        self.layers = nn.Sequential(*_halve(widths[1:]), last)  # 64 -> 32 -> 16 -> 8 -> 4 -> 1
         initialize(self)
 
     def forward(self, centers: Tensor) -> Tensor:
@@ -116,11 +109,9 @@ class Discriminator(nn.Module):
 def _halve(widths: Sequence[int]) -> list[nn.Module]:
     """A convolution for each of the widths, which halves the image; batch norm behind all but the first."""
     layers: list[nn.Module] = []
-    for before, after in zip((3, *widths[:-1]), widths, strict=True):
-        layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False))
-        if before != 3:
-            layers.append(nn.BatchNorm2d(after))
-        layers.append(nn.LeakyReLU(0.2))
+    for before, after in pairwise((3, *widths)):
+        norm = [nn.BatchNorm2d(after)] if layers else []
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), *norm, nn.LeakyReLU(0.2)]
     return layers
 
 
@@ -128,14 +119,15 @@ def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Gener
     """One step of the discriminator, one of the network; the same kind of function as in `cascade_core.steps`."""
     photo = next(photos)
     hole = center_hole(len(photo), photo.shape[2], photo.shape[3], t.settings.hole, photo.device)
-    target = center(photo)
+    side = photo.shape[-1] // 2
+    target = center_crop(photo, side)
     predicted = t.modules["context_encoder"](apply_mask(photo, hole, t.settings.hole_color))
 
     true_logits, false_logits = (t.modules["discriminator"](x) for x in (target, predicted.detach()))
     loss = cross_entropy(true_logits, 1.0) + cross_entropy(false_logits, 0.0)
     t.update("discriminator", loss)
 
-    reconstruction = overlap_loss(predicted, target, center(hole))
+    reconstruction = overlap_loss(predicted, target, center_crop(hole, side))
     with frozen(t.networks["discriminator"]) as judge:
         with t.autocast():
             adversarial = cross_entropy(judge(predicted), 1.0)
@@ -143,18 +135,10 @@ def context_encoder_step(t: Training, photos: Iterator[Tensor], rng: torch.Gener
     return {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": loss}
 
 
-def center(images: Tensor) -> Tensor:
-    """The center half, ``(N, C, S, S)`` to ``(N, C, S/2, S/2)``."""
-    rim = images.shape[-1] // 4
-    return images[..., rim:-rim, rim:-rim]
-
-
 def overlap_loss(predicted: Tensor, target: Tensor, holes: Tensor) -> Tensor:
-    """Mean squared error of the centers, tenfold where the photo is visible.
+    """Mean squared error of centers ``(N, 3, S, S)`` in [0, 1], tenfold where ``holes`` ``(N, 1, S, S)`` is 0.
 
-    Args:
-        predicted, target: ``(N, 3, S, S)`` in [0, 1]; the error is taken in [-1, 1], which train.lua's weights go with.
-        holes: ``(N, 1, S, S)``, 1 where pixels are missing.
+    The error is taken in [-1, 1], which train.lua's weights go with.
     """
     return (torch.where(holes == 1, 1.0, OVERLAP) * (2 * (predicted - target)).square()).mean()
 
@@ -164,49 +148,18 @@ def cross_entropy(logits: Tensor, label: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), torch.full(logits.shape, label, device=logits.device))
 
 
-def context_encoder_optimizers(networks: dict[str, nn.Module], rate: float) -> dict[str, torch.optim.Optimizer]:
-    """Adam for both; ``rate`` is the discriminator's, the network's is ten times as high."""
-    rates = {"context_encoder": RATE_RATIO * rate, "discriminator": rate}
-    return {name: torch.optim.Adam(networks[name].parameters(), rates[name], BETAS, fused=True) for name in rates}
-
-
-def check_context_encoder(profile) -> None:
-    """Raise ``ValueError`` for a profile that the network cannot be trained with."""
-    if profile.hole > profile.size // 2:
-        raise ValueError(
-            f"the Context Encoder predicts the center {profile.size // 2} px of {profile.size}: "
-            f"hole must be at most that, got {profile.hole}"
-        )
-    if profile.context_encoder_batch < 2:
-        raise ValueError(
-            "the Context Encoder has batch norm at one place an image: stage1_batch must be at least 2, got 1"
-        )
-
-
 def context_encoder(network: ContextEncoder) -> Inpainter:
-    """The inpainter of a trained network. It fills the hole that it was trained for, and no other.
+    """The `Inpainter` of a trained network, which is put into eval mode.
 
-    Only the hole is taken from the prediction: the visible rim stays as it was and counts as known.
-
-    Args:
-        network: from ``stages.train("context_encoder", ...)`` or ``stages.load``; it is put into eval mode.
-
-    Returns:
-        A function of images (N, 3, size, size) in [0, 1] and masks (N, 1, size, size). It raises `ValueError` for
-        images of another size, and for any mask but the hole in the center.
-
-    Example:
-        >>> fill = context_encoder(ContextEncoder(32, 14, widths=(8, 8, 8, 8, 8), bottleneck=8))
-        >>> fill(torch.rand(2, 3, 32, 32), center_hole(2, 32, 32, 14)).shape
-        torch.Size([2, 3, 32, 32])
+    It takes the hole alone from the prediction, since the rim is known, and raises `ValueError` for images of another
+    size than the network's and for any mask but the hole that it was trained for, in the center.
     """
     size, hole = network.size, network.hole
     network.eval()
 
     def fill(images: Tensor, masks: Tensor) -> Tensor:
         known, missing = hide(images, masks)
-        expected = center_hole(1, size, size, hole, images.device) == 1
-        if missing.shape[2:] != expected.shape[2:] or not (missing == expected).all():
+        if not torch.equal(missing, center_hole(len(images), size, size, hole, images.device) == 1):
             raise ValueError(
                 f"this Context Encoder was trained for a hole of {hole} px in the center of {size} px; "
                 f"got images of {tuple(images.shape)} with another hole: train one with that size and hole"

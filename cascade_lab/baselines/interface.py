@@ -4,11 +4,10 @@ Both kinds return images of the same shape and type, on the same device; see `In
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage import restoration
@@ -18,6 +17,7 @@ from cascade_core.conventions import check_tensor, from_pixels, to_pixels
 from cascade_core.fills import hide
 
 Array = NDArray[Any]
+Sigma = float | Tensor | None
 Inpainter = Callable[[Tensor, Tensor], Tensor]
 """Called as ``fill(images, masks)``: images ``(N, 3, H, W)`` in [0, 1], of which it never reads what lies under the
 masks ``(N, 1, H, W)``, 1 where pixels are missing. It returns the known pixels as they were, and raises ``ValueError``
@@ -43,17 +43,11 @@ class Restorer(Protocol):
             the kernels are not one for all or one for each image.
     """
 
-    def __call__(
-        self, images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None
-    ) -> Tensor: ...
+    def __call__(self, images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None) -> Tensor: ...
 
 
 def optional(module: str) -> ModuleType:
-    """Import a package that only some baselines need.
-
-    Raises:
-        ImportError: it is not installed; the message says how to install it.
-    """
+    """Import a package that only some baselines need; without it, the ``ImportError`` says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -62,55 +56,47 @@ def optional(module: str) -> ModuleType:
 
 
 def fill_each(images: Tensor, masks: Tensor, fill: Callable[[Array, Array], Array], as_bytes: bool = False) -> Tensor:
-    """An `Inpainter` from a function of arrays, which fills one image after the other.
+    """An `Inpainter` from a function of an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools.
 
-    Args:
-        images, masks: as for every `Inpainter`.
-        fill: takes an image ``(H, W, 3)`` with a black hole and a mask ``(H, W)`` of bools, returns an image.
-        as_bytes: its images are bytes; else float64 in [0, 1].
+    It fills one image after the other, in float64 from 0 to 1 or, with `as_bytes`, in bytes.
     """
     known, missing = hide(images, masks)
-    holes = missing[:, 0].cpu().numpy()
     arrays = to_pixels(known) if as_bytes else _to_arrays(known)
-    filled = [fill(image, hole) if hole.any() else image for image, hole in zip(arrays, holes, strict=True)]
-    if not filled:
-        return images.clone()
-    tensor = from_pixels(np.stack(filled)) if as_bytes else _to_tensor(filled)
-    return torch.where(missing, tensor.to(images), images)
+    for array, hole in zip(arrays, missing[:, 0].cpu().numpy(), strict=True):
+        if hole.any():
+            array[:] = fill(array, hole)
+    filled = from_pixels(arrays) if as_bytes else _to_tensor(arrays)
+    return torch.where(missing, filled.to(images), images)
 
 
 def restore_each(images: Tensor, restore: Callable[..., Array], *values: Array) -> Tensor:
-    """A `Restorer` from a function of arrays, which restores one image after the other; clips the result to [0, 1].
+    """A `Restorer` from a function of an image ``(H, W, 3)`` in float64 and its own item of each of `values`.
 
-    Args:
-        images: as for every `Restorer`.
-        restore: takes an image ``(H, W, 3)`` in float64 and its own item of each of `values`, returns an image.
-        values: what else belongs to each image, N items each.
+    It restores one image after the other, and clips the result to [0, 1].
     """
     check_tensor(images, "images", ("N", 3, "H", "W"))
-    restored = [restore(*items) for items in zip(_to_arrays(images), *values, strict=True)]
-    return _to_tensor(restored).to(images).contiguous().clamp(0, 1) if restored else images.clone()
+    arrays = _to_arrays(images)
+    for array, *own in zip(arrays, *values, strict=True):
+        array[:] = restore(array, *own)
+    return _to_tensor(arrays).to(images).contiguous().clamp(0, 1)
 
 
-def denoise_each(images: Tensor, sigma: float | Tensor | None, denoise: Callable[[Array, float], Array]) -> Tensor:
+def denoise_each(images: Tensor, sigma: Sigma, denoise: Callable[[Array, float], Array]) -> Tensor:
     """`restore_each` with a function of an image and its noise level in [0, 1], where that is not 0."""
-
-    def restore(image: Array, level: float) -> Array:
-        return denoise(image, level) if level else image
-
-    return restore_each(images, restore, noise_levels(images, sigma))
+    levels = noise_levels(images, sigma)
+    return restore_each(images, lambda image, level: denoise(image, level) if level else image, levels)
 
 
-def _to_arrays(images: Tensor) -> NDArray[np.float64]:
+def _to_arrays(images: Tensor) -> Array:
     """Not `conventions.to_pixels`: scikit-image calculates with values that are neither rounded nor clipped."""
-    return images.detach().permute(0, 2, 3, 1).cpu().double().numpy()
+    return images.detach().permute(0, 2, 3, 1).to("cpu", torch.float64, copy=True).numpy()
 
 
-def _to_tensor(arrays: Sequence[Array]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+def _to_tensor(arrays: Array) -> Tensor:
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2)
 
 
-def kernel_arrays(images: Tensor, kernels: Tensor | None) -> NDArray[np.float64]:
+def kernel_arrays(images: Tensor, kernels: Tensor | None) -> Array:
     """One blur kernel for each image, ``(N, k, k)``, checked as `Restorer` says."""
     if kernels is None:
         raise ValueError("this method is non-blind: give it the kernels that the images were blurred with")
@@ -120,7 +106,7 @@ def kernel_arrays(images: Tensor, kernels: Tensor | None) -> NDArray[np.float64]
     return kernels[:, 0].expand(n, k, k).detach().cpu().double().numpy()
 
 
-def noise_levels(images: Tensor, sigma: float | Tensor | None) -> NDArray[np.float64]:
+def noise_levels(images: Tensor, sigma: Sigma) -> Array:
     """One noise level for each image, ``(N,)`` in the images' own range [0, 1], checked as `Restorer` says."""
     levels = torch.as_tensor(estimate_sigma(images) if sigma is None else sigma, dtype=torch.float64).cpu()
     if levels.ndim > 1 or (levels.ndim == 1 and len(levels) != len(images)):
@@ -149,10 +135,7 @@ def estimate_sigma(images: Tensor, masks: Tensor | None = None) -> Tensor:
     Source: Donoho and Johnstone, Biometrika 81 (1994), section 4.2, as in scikit-image.
     """
     optional("pywt")
-    if masks is None:
-        check_tensor(images, "images", ("N", 3, "H", "W"))
-    else:
-        images, _ = hide(images, masks)
-    planes = images.detach().flatten(0, 1).cpu().double().numpy()
+    known, _ = hide(images, torch.zeros_like(images[:, :1]) if masks is None else masks)
+    planes = known.detach().flatten(0, 1).cpu().double().numpy()
     levels = [restoration.estimate_sigma(plane) if plane.any() else 0.0 for plane in planes]  # black has no median
     return 255 * torch.tensor(levels, dtype=images.dtype, device=images.device).view(-1, 3).mean(dim=1)

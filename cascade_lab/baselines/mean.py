@@ -6,14 +6,7 @@ from cascade_core.fills import hide
 
 
 def mean(images: Tensor, masks: Tensor) -> Tensor:
-    """Fill each hole with the mean color of the image's known pixels.
-
-    Args:
-        images: ``(N, 3, H, W)`` in [0, 1].
-        masks: ``(N, 1, H, W)``, 1 where pixels are missing.
-
-    Returns:
-        ``(N, 3, H, W)``; known pixels as they were.
+    """An `Inpainter`: the mean color of the image's known pixels.
 
     Example:
         >>> import torch

@@ -25,14 +25,6 @@ class KNearest:
     Raises:
         ValueError: the crops have another shape or type, or k is not in 1 ... M; when it is called, the images are of
             another size.
-
-    Example:
-        >>> crops = torch.rand(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-        >>> masks = torch.zeros(1, 1, 6, 6)
-        >>> masks[..., 2:4, 2:4] = 1
-        >>> fill = KNearest(crops, k=1)
-        >>> torch.equal(fill(crops[5:6] * (1 - masks), masks), crops[5:6])
-        True
     """
 
     def __init__(self, crops: Tensor, k: int = 1) -> None:

@@ -20,17 +20,10 @@ PATCH = 3  # places across
 SMALLEST = 4 * PATCH  # px: one patch of relu3_1
 
 
-class Places(NamedTuple):
-    """Which patches of one feature map lie in the hole and which outside: their numbers in the order of `F.unfold`."""
-
-    inside: Tensor
-    outside: Tensor
-
-
 class Match(NamedTuple):
     """What the patches in the hole of one feature map should become."""
 
-    inside: Tensor  # (n,) their numbers
+    inside: Tensor  # (n,) their numbers in the order of F.unfold
     nearest: Tensor  # (9C, n) the nearest patch outside for each
     power: Tensor  # mean square of all patches outside: layers and weights of any scale count alike
 
@@ -45,9 +38,9 @@ class NeuralPatchSynthesis:
     at the first scale, and the result of the scale before at the others.
 
     Departures from the original: it goes up from the 128 px of its content network, this one up to the images' size.
-    VGG-16 stands in for VGG-19, since the losses have it. Patches outside are those with no place in the hole; on a
-    map with too narrow a rim for one, those whose middle is outside. The original's weights (5e-6 for both) belong to
-    sums over another VGG's features; these were chosen on training photos, with random VGG weights.
+    VGG-16 stands in for VGG-19, since the losses have it. Patches outside have no place in the hole; on a map with too
+    narrow a rim for one, their middle is outside. The original's weights (5e-6 for both) belong to sums over another
+    VGG's features; these were chosen on training photos, with random VGG weights.
 
     Args:
         content: the inpainter that makes the content; the original's is a Context Encoder. It is called with the same
@@ -63,14 +56,6 @@ class NeuralPatchSynthesis:
     Raises:
         ValueError: scales, rounds or iterations are below 1, or a weight is below 0.
         RuntimeError: the VGG's weights cannot be had.
-
-    Example:
-        >>> from cascade_lab.baselines import laplace
-        >>> masks = torch.zeros(1, 1, 32, 32)
-        >>> masks[..., 8:16, 8:16] = 1
-        >>> fill = NeuralPatchSynthesis(laplace, "random", scales=1, iterations=2)
-        >>> fill(torch.rand(1, 3, 32, 32), masks).shape
-        torch.Size([1, 3, 32, 32])
     """
 
     def __init__(
@@ -85,8 +70,7 @@ class NeuralPatchSynthesis:
     ) -> None:
         if min(scales, rounds, iterations) < 1 or min(texture, smoothness) < 0:
             raise ValueError(
-                f"scales, rounds and iterations must be at least 1, got {scales}, {rounds}, {iterations}; "
-                f"texture and smoothness at least 0, got {texture}, {smoothness}"
+                f"{scales=}, {rounds=} and {iterations=} must be at least 1, {texture=} and {smoothness=} at least 0"
             )
         self.content, self.vgg = content, PerceptualLoss(weights)
         self.scales, self.rounds, self.iterations = scales, rounds, iterations
@@ -109,8 +93,7 @@ class NeuralPatchSynthesis:
             if min(content.shape[2:]) < scale * SMALLEST:
                 continue
             wanted, missing = F.avg_pool2d(content, scale), F.max_pool2d(hole.float(), scale) == 1
-            places = usable_places(missing)
-            if not places:
+            if not (places := usable_places(missing)):
                 continue
             if image is not None:
                 wanted = torch.where(missing, F.interpolate(image, wanted.shape[2:], mode="bilinear"), wanted)
@@ -120,24 +103,21 @@ class NeuralPatchSynthesis:
         return content if image is None else image
 
     def maps(self, image: Tensor) -> dict[int, Tensor]:
-        """The feature maps of an image by layer."""
         return dict(zip(LAYERS, self.vgg.maps(image, tuple(LAYERS)), strict=True))
 
     def optimize(self, image: Tensor, content: Tensor, hole: Tensor, matches: Mapping[int, Match]) -> Tensor:
         """A round of L-BFGS over the hole's pixels."""
         pixels = image.clone(memory_format=torch.contiguous_format).requires_grad_()
-        optimizer = torch.optim.LBFGS(
-            [pixels], max_iter=self.iterations, history_size=25, line_search_fn="strong_wolfe"
-        )
+        optimizer = torch.optim.LBFGS([pixels], 1, self.iterations, history_size=25, line_search_fn="strong_wolfe")
 
         def energy() -> Tensor:
             optimizer.zero_grad()
             result = torch.where(hole, pixels, image)
-            count = 3 * hole.sum()
-            # times the count: the optimizer's tolerances are made for gradients that are not a mean's
+            # The means times their count: the optimizer's tolerances are made for gradients that are not a mean's.
             loss = ((result - content) * hole).square().sum()
-            loss = loss + count * self.texture * texture_distance(self.maps(result), matches)
-            loss = loss + self.smoothness * total_variation(result)
+            loss = loss + 3 * hole.sum() * self.texture * texture_distance(self.maps(result), matches)
+            variation = result.diff(dim=-1).square().sum() + result.diff(dim=-2).square().sum()
+            loss = loss + self.smoothness * variation  # squares, as the original has it
             loss.backward()
             return loss
 
@@ -145,8 +125,8 @@ class NeuralPatchSynthesis:
         return torch.where(hole, pixels.detach().clamp(0, 1), image)
 
 
-def usable_places(hole: Tensor) -> dict[int, Places]:
-    """Layer -> its patches in the hole (1, 1, H, W) and outside, for the layers that have both."""
+def usable_places(hole: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+    """Layer -> the numbers of its patches in the hole (1, 1, H, W) and outside, for the layers that have both."""
     places = {}
     for layer, span in LAYERS.items():
         if min(hole.shape[2:]) // span < PATCH:
@@ -155,11 +135,11 @@ def usable_places(hole: Tensor) -> dict[int, Places]:
         inside = missing[PATCH**2 // 2]
         outside = ~inside if missing.any(0).all() else ~missing.any(0)
         if inside.any() and outside.any():
-            places[layer] = Places(inside.nonzero()[:, 0], outside.nonzero()[:, 0])
+            places[layer] = inside.nonzero()[:, 0], outside.nonzero()[:, 0]
     return places
 
 
-def match(maps: Mapping[int, Tensor], places: Mapping[int, Places]) -> dict[int, Match]:
+def match(maps: Mapping[int, Tensor], places: Mapping[int, tuple[Tensor, Tensor]]) -> dict[int, Match]:
     """For each layer's map ``(1, C, h, w)``, the nearest patch outside for each in the hole."""
     matches = {}
     for layer, (inside, outside) in places.items():
@@ -177,8 +157,3 @@ def texture_distance(maps: Mapping[int, Tensor], matches: Mapping[int, Match]) -
         for layer, m in matches.items()
     ]
     return torch.stack(distances).mean()
-
-
-def total_variation(image: Tensor) -> Tensor:
-    """Sum of the squared differences of neighbors, which is what the original calls so."""
-    return image.diff(dim=-1).square().sum() + image.diff(dim=-2).square().sum()

@@ -3,16 +3,16 @@
 from skimage import restoration
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, denoise_each
+from cascade_lab.baselines.interface import Array, Sigma, denoise_each
 
 PATCH = 5  # px, side of the patches that are compared
 DISTANCE = 6  # px, how far away they may lie
 
 
 def non_local_means(
-    images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 0.6
+    images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None, strength: float = 0.6
 ) -> Tensor:
-    """Remove noise by scikit-image's non-local means (its fast mode).
+    """A `Restorer` of noise: scikit-image's non-local means (its fast mode).
 
     Args:
         images, kernels, sigma: as for every `Restorer`.

@@ -1,17 +1,19 @@
 """PatchMatch: the hole as a collage of patches from the same photo."""
 
+from functools import partial
+
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, fill_each, optional
+from cascade_lab.baselines.interface import fill_each, optional
 
 RADIUS = 3  # px: the patches are 7 x 7 pixels; the package calls it patch_size
 
 
 def patchmatch(images: Tensor, masks: Tensor, seed: int = 0) -> Tensor:
-    """Fill each hole by PatchMatch, in the implementation of the PyPatchMatch package.
+    """An `Inpainter`: PatchMatch, in the implementation of the PyPatchMatch package.
 
-    It works on bytes, so the hole has 256 levels; the known pixels do not pass through it. The paper uses the
-    program of PatchMatch's own authors, so its rows need not agree with this one.
+    It works on bytes, so the hole has 256 levels. The paper uses the program of PatchMatch's own authors, so its rows
+    need not agree with this one.
 
     Args:
         images, masks: as for every `Inpainter`.
@@ -29,8 +31,4 @@ def patchmatch(images: Tensor, masks: Tensor, seed: int = 0) -> Tensor:
             "pip install --force-reinstall --no-cache-dir --only-binary :all: PyPatchMatch"
         )
     package.set_random_seed(seed)
-
-    def fill(image: Array, hole: Array) -> Array:
-        return package.inpaint(image, hole, patch_size=RADIUS)
-
-    return fill_each(images, masks, fill, as_bytes=True)
+    return fill_each(images, masks, partial(package.inpaint, patch_size=RADIUS), as_bytes=True)

@@ -4,13 +4,11 @@ import numpy as np
 from skimage import restoration
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, kernel_arrays, restore_each
+from cascade_lab.baselines.interface import Array, Sigma, kernel_arrays, restore_each
 
 
-def richardson_lucy(
-    images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, steps: int = 10
-) -> Tensor:
-    """Remove blur by scikit-image's Richardson-Lucy iteration, given the true kernels.
+def richardson_lucy(images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None, steps: int = 10) -> Tensor:
+    """A `Restorer` of blur: scikit-image's Richardson-Lucy iteration, given the true kernels.
 
     Each step sharpens noise too, so the number of steps is what holds it back: tune it for the noise at hand.
 

@@ -3,13 +3,13 @@
 from skimage import restoration
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, denoise_each
+from cascade_lab.baselines.interface import Array, Sigma, denoise_each
 
 
 def total_variation(
-    images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 0.8
+    images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None, strength: float = 0.8
 ) -> Tensor:
-    """Remove noise by scikit-image's total variation denoising (Chambolle's algorithm).
+    """A `Restorer` of noise: scikit-image's total variation denoising (Chambolle's algorithm).
 
     Args:
         images, kernels, sigma: as for every `Restorer`.

@@ -32,16 +32,6 @@ def tune(
 
     Raises:
         ValueError: the grid has no parameter or one of them no value, or no image is degraded.
-
-    Example:
-        >>> import torch
-        >>> from cascade_lab.baselines import total_variation
-        >>> clean = torch.linspace(0, 1, 24).expand(1, 3, 24, 24)
-        >>> noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-        >>> noisy = {"images": clean + 0.1 * noise, "sigma": 25.5}
-        >>> best, tried = tune(total_variation, noisy, clean, {"strength": [0.01, 1.0]})
-        >>> best, len(tried)
-        ({'strength': 1.0}, 2)
     """
     if not grid or not all(len(values) for values in grid.values()):
         raise ValueError(f"the grid must have one value or more of one parameter or more, got {dict(grid)}")

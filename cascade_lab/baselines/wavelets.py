@@ -3,16 +3,14 @@
 from skimage import restoration
 from torch import Tensor
 
-from cascade_lab.baselines.interface import Array, denoise_each, optional
+from cascade_lab.baselines.interface import Array, Sigma, denoise_each, optional
 
 WAVELET = "sym4"
 LEVELS = 4  # how often the image is halved at most; scikit-image's default for 128 px, 1, costs 4.6 dB at sigma 50
 
 
-def wavelets(
-    images: Tensor, kernels: Tensor | None = None, sigma: float | Tensor | None = None, strength: float = 1.0
-) -> Tensor:
-    """Remove noise by scikit-image's BayesShrink, in YCbCr.
+def wavelets(images: Tensor, kernels: Tensor | None = None, sigma: Sigma = None, strength: float = 1.0) -> Tensor:
+    """A `Restorer` of noise: scikit-image's BayesShrink, in YCbCr.
 
     Args:
         images, kernels, sigma: as for every `Restorer`.

@@ -13,12 +13,7 @@ FEWEST, MOST = 4, 12  # straight pieces of a stroke
 def rectangle_masks(
     n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Masks ``(n, 1, height, width)`` with a rectangle each, a quarter to a half of the photo wide and high, anywhere.
-
-    Example:
-        >>> bool(rectangle_masks(1, 8, 8, torch.Generator().manual_seed(0)).sum() <= 16)
-        True
-    """
+    """Masks ``(n, 1, height, width)``, each with a rectangle somewhere, a quarter to a half of the photo's extents."""
     draw = torch.rand(4, n, 1, 1, generator=generator, device=generator.device).to(device)
     sides = torch.tensor([height, width], device=device).view(2, 1, 1, 1)
     tall, wide = (sides * (0.25 + 0.25 * draw[:2])).round().clamp(min=1)
@@ -52,10 +47,6 @@ def brush_masks(
 
     Raises:
         ValueError: the brush is not a positive range.
-
-    Example:
-        >>> brush_masks(2, 64, 96, torch.Generator().manual_seed(0)).shape
-        torch.Size([2, 1, 64, 96])
 
     Source: Yu et al., Free-form image inpainting with gated convolution (2019), section 3.4, with their code's values.
     """

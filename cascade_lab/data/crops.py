@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from cascade_lab.data.photos import Photos, random_square, square
-from cascade_lab.data.shards import Readers, Shards, ShardSteps
+from cascade_lab.data.photos import Photos, random_square, read_photo, shuffled, square
+from cascade_lab.data.shards import Readers, Shards
 
 
 def training_batches(
@@ -27,10 +30,10 @@ def training_batches(
 ) -> Iterator[torch.Tensor]:
     """Random square crops for the steps `start` to `stop` - 1.
 
-    Crop number i is determined by (seed, i) alone: each epoch visits all photos in an order of its own, and the
-    crop's scale, place and mirroring come from a generator seeded by (seed, i). So a resumed run sees the batches
-    it would have seen, with any number of workers, and `world` ranks see between them what one rank would with
-    batches `world` times as large. Shards are a stream instead: see `cascade_lab.data.shards`.
+    Each epoch visits all photos in an order of its own, and the scale, place and mirroring of crop number i come from
+    a generator seeded by (seed, i). So a resumed run sees the batches it would have seen, with any number of workers,
+    and `world` ranks see between them what one rank would with batches `world` times as large. Shards are a stream
+    instead: see `cascade_lab.data.shards`.
 
     Args:
         photos: from `open_photos`.
@@ -56,48 +59,75 @@ def training_batches(
             f"{photos.source} has {len(photos)} usable photos ({len(photos.skipped)} left out), but a step takes "
             f"{batch * readers.world}: choose a smaller batch or add photos"
         )
-    steps: Dataset[torch.Tensor]
+    workers = readers.workers
     if isinstance(photos, Shards):
-        steps = ShardSteps(photos, size, batch, seed, start, stop, scale, readers)
-        order, workers = None, min(readers.workers, steps.most_workers())
-    else:
-        steps = _Steps(photos, size, batch, seed, scale, readers)
-        order, workers = range(start, stop), readers.workers
-    loader = DataLoader(steps, None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None)
+        workers = min(workers, len(photos.urls) // readers.world)  # each has a shard
+        if len(photos.urls) < readers.world:
+            raise ValueError(f"{len(photos.urls)} shards cannot be split over {readers.world} ranks")
+    steps = _Steps(photos, size, batch, seed, start, stop, scale, readers)
+    loader = DataLoader(steps, None, num_workers=workers, prefetch_factor=4 if workers else None)
     return (crops.float().div_(255) for crops in loader)  # bytes travel between processes, not floats
 
 
-class _Steps(Dataset[torch.Tensor]):
-    """Step -> its crops as bytes (batch, 3, size, size): the map that a DataLoader's workers look up."""
+Batches = Iterator[tuple[Iterable[Image.Image], Iterable[tuple[int, ...]]]]  # each photo, and the seed of its crop
 
-    def __init__(
-        self, photos: Photos, size: int, batch: int, seed: int, scale: tuple[float, float], readers: Readers
-    ) -> None:
-        self.photos, self.size, self.batch, self.seed, self.scale = photos, size, batch, seed, scale
-        self.readers, self._epoch, self._order = readers, -1, np.arange(0)
 
-    def __getitem__(self, step: int) -> torch.Tensor:
-        rank, world = self.readers.rank, self.readers.world
-        crops = [self._crop((step * self.batch + j) * world + rank) for j in range(self.batch)]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+@dataclass(eq=False)
+class _Steps(IterableDataset[torch.Tensor]):
+    """The crops of a worker's steps, as bytes ``(batch, 3, size, size)``."""
 
-    def _crop(self, number: int) -> NDArray[np.uint8]:
-        total = len(self.photos) * self.photos.repeats
-        epoch, place = divmod(number, total)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(total)
-        photo = self._readable(int(self._order[place]) % len(self.photos))
-        return random_square(photo, self.size, self.scale, np.random.default_rng((self.seed, 1, number)))
+    photos: Photos | Shards
+    size: int
+    batch: int
+    seed: int
+    start: int
+    stop: int
+    scale: tuple[float, float]
+    readers: Readers
 
-    def _readable(self, index: int) -> Image.Image:
-        """A large set is not decoded when it is opened: the photo after a broken one stands in for it."""
-        for other in range(len(self.photos)):
-            place = (index + other) % len(self.photos)
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        steps = range(self.start + worker, self.stop, workers)  # the loader asks worker 0 first
+        source = self.photos
+        batches = self._from_shards(source, steps) if isinstance(source, Shards) else self._from_photos(source, steps)
+        for photos, seeds in batches:
+            pairs = zip(photos, map(np.random.default_rng, seeds), strict=True)
+            crops = np.stack([random_square(photo, self.size, self.scale, rng) for photo, rng in pairs])
+            yield torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+
+    def _from_photos(self, photos: Photos, steps: range) -> Batches:
+        for step in steps:
+            places = range(step * self.batch, (step + 1) * self.batch)
+            numbers = [place * self.readers.world + self.readers.rank for place in places]
+            yield (self._photo(photos, number) for number in numbers), [(self.seed, 1, number) for number in numbers]
+
+    def _photo(self, photos: Photos, number: int) -> Image.Image:
+        """The photo of a crop. A large set is not decoded when it is opened: the one after a broken one stands in."""
+        count = len(photos)
+        epoch, place = divmod(number, count * photos.repeats)
+        first = int(shuffled(self.seed, epoch, count * photos.repeats)[place])
+        for index in range(first, first + count):
             try:
-                return self.photos[place]
+                return photos[index % count]
             except ValueError as error:
-                warnings.warn(f"{self.photos.names[place]}: {error}; the next photo stands in", stacklevel=2)
-        raise ValueError(f"no photo of {self.photos.source} can be read any more")
+                warnings.warn(f"{photos.names[index % count]}: {error}; the next photo stands in", stacklevel=2)
+        raise ValueError(f"no photo of {photos.source} can be read any more")
+
+    def _from_shards(self, shards: Shards, steps: range) -> Batches:
+        before, slot = divmod(steps.start, steps.step)
+        samples = shards.samples(self.seed, self.readers, slot, steps.step, before * self.batch)
+        for _ in steps:
+            photos, seeds = [], []
+            for epoch, key, encoded in islice(samples, self.batch):
+                seeds.append((self.seed, 2, epoch, zlib.crc32(key.encode())))
+                try:
+                    photos.append(read_photo(io.BytesIO(encoded)))
+                except ValueError as error:
+                    warnings.warn(f"{key} in {shards.source}: {error}; another photo stands in", stacklevel=2)
+            if not photos:
+                raise ValueError(f"no photo of a whole batch of {shards.source} can be read")
+            yield islice(cycle(photos), self.batch), seeds
 
 
 def test_crops(photos: Sequence[Image.Image], size: int, mode: str) -> torch.Tensor:

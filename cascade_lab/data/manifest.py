@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import urllib.request
 from pathlib import Path, PurePosixPath
 
 NAME = "manifest.json"
@@ -22,19 +23,22 @@ SPLITS = ("train", "val", "test")
 SHARD = re.compile(r"[\w.@+=~][\w.@+,()=~/ -]*\.tar")
 
 
-def read_manifest(path: Path) -> dict:
-    """`parse_manifest` of a file; raises ValueError where it cannot be read, too."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+def read_manifest(place: Path | str) -> dict:
+    """Read a manifest from a path or a web address; its rows are whole, and their paths stay below its folder.
+
+    Raises:
+        ValueError: there is none, it cannot be read, or it is no manifest.
+    """
     try:
-        text = path.read_text("utf-8")
+        if "://" in str(place):
+            with urllib.request.urlopen(str(place), timeout=60) as reply:
+                text = reply.read().decode()
+        else:
+            text = Path(place).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error
-    return parse_manifest(text, str(path))
-
-
-def parse_manifest(text: str, where: str) -> dict:
-    """Reads a manifest and checks that its rows are whole and their paths stay below its folder."""
+        why = "there is no file" if isinstance(error, FileNotFoundError) else error
+        who = "a script of data_scripts writes it; for shards, data_scripts.imagenet writes both"
+        raise ValueError(f"{place} cannot be read ({why}): {who}") from error
     try:
         manifest = json.loads(text)
         for row in manifest["files"]:
@@ -48,7 +52,7 @@ def parse_manifest(text: str, where: str) -> dict:
                 row["photos"] = int(row["photos"])
         manifest["skipped"] = dict(manifest["skipped"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{where} is no manifest of data_scripts ({error!r}): write it again") from error
+        raise ValueError(f"{place} is no manifest of data_scripts ({error!r}): write it again") from error
     return manifest
 
 
@@ -62,7 +66,7 @@ def write_manifest(path: Path, name: str, source: str, files: list[dict], skippe
 
 
 def pick_split(found, split: str, where: str) -> str:
-    """The name under which `where` holds the split: its own, or `val` for a test set where there is no `test`.
+    """The name under which `where` holds a split: its own, or `val` for a test set where there is no `test`.
 
     Raises:
         ValueError: there is no such split, or it is not among those that were found.

@@ -12,6 +12,7 @@ import copy
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, overload
@@ -41,7 +42,11 @@ def read_photo(file: str | Path | BinaryIO) -> Image.Image:
         with contextlib.suppress(Exception):  # an unreadable EXIF block says nothing about the pixels, which did decode
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return _eight_bits(image).convert("RGB")
+            # Integers are taken as 16 bit and floats as [0, 1]; Pillow's own convert() would clip both at 255.
+            values, top = np.asarray(image, dtype=np.float64), 1 if image.mode == "F" else 65535
+            if not (values.min() >= 0 and values.max() <= top):
+                raise ValueError(f"gray values from {values.min():g} to {values.max():g}, expected 0 to {top}")
+            return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8)).convert("RGB")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -65,36 +70,22 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
         raise ValueError(f"cannot be read: {error or type(error).__name__}") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Integers are taken as 16 bit and floats as [0, 1]; Pillow's own convert() would clip both at 255."""
-    values = np.asarray(image, dtype=np.float64)
-    top = 1 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= top):
-        raise ValueError(f"gray values from {values.min():g} to {values.max():g}, expected 0 to {top}")
-    return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
-
-
 class Photos(Sequence[Image.Image]):
     """Usable photos in the order of their names; each is decoded when it is asked for, to a PIL image in RGB.
 
     Args:
         source: where they come from, for messages and records.
-        paths: name -> path.
-        skipped: name -> reason, of files that were left out before.
+        paths, skipped: name -> path, and name -> reason of files that were left out before.
         digests: name -> SHA-256, where a manifest knows it.
         repeats: how often an epoch visits each photo.
         decode: read each photo whole on the way in, so that a broken one is known before training (1 to 3 ms for
-            0.2 million pixels); else its header.
+            0.2 million pixels); else its header. A warning counts what is left out.
 
     Attributes:
-        names: the name of each photo.
-        skipped: name -> reason, of the files that were left out.
+        names, paths, skipped: the name of each photo; name -> path; and name -> reason of all that was left out.
 
-    Example:
-        >>> from cascade_lab.data import open_photos
-        >>> photos = open_photos(None, "train")
-        >>> photos[0].size, photos[:2].names
-        ((600, 400), ['coffee.png', 'hubble_deep_field.jpg'])
+    Raises:
+        ValueError: none can be read.
     """
 
     def __init__(
@@ -107,10 +98,10 @@ class Photos(Sequence[Image.Image]):
         decode: bool = False,
     ) -> None:
         self.source, self.skipped, self.repeats = source, dict(skipped or {}), repeats
-        self._paths, self._digests = dict(sorted(paths.items())), digests or {}
+        self.paths, self._digests = dict(sorted(paths.items())), digests or {}
         self._cache: dict[Path, Image.Image] = {}
-        self._cached = 0
-        for name, path in tqdm(list(self._paths.items()), "reading photos", leave=False, delay=5):
+        self._room = CACHE
+        for name, path in tqdm(list(self.paths.items()), "reading photos", leave=False, delay=5):
             try:
                 if decode:
                     self._read(path)
@@ -119,8 +110,13 @@ class Photos(Sequence[Image.Image]):
                         pass
             except ValueError as error:
                 self.skipped[name] = str(error)
-                del self._paths[name]
-        self.names = list(self._paths)
+                del self.paths[name]
+        self.names = list(self.paths)
+        if self.skipped:
+            first = "; ".join(f"{name}: {why}" for name, why in list(self.skipped.items())[:3])
+            warnings.warn(f"{source}: {len(self.skipped)} files left out ({first})", stacklevel=3)
+        if not self.names:
+            raise ValueError(f"no photo in {source} can be read ({len(self.skipped)} files left out)")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,7 +128,7 @@ class Photos(Sequence[Image.Image]):
     def __getitem__(self, index: int | slice) -> Image.Image | Photos:
         if isinstance(index, slice):
             return self.only(self.names[index])
-        return self._read(self._paths[self.names[index]])
+        return self._read(self.paths[self.names[index]])
 
     def items(self) -> Iterator[tuple[str, Image.Image]]:
         """The name of each photo, and the photo."""
@@ -142,43 +138,34 @@ class Photos(Sequence[Image.Image]):
         """Those of the photos that have these names."""
         part = copy.copy(self)
         part.__dict__.pop("hash", None)
-        part._paths = {name: self._paths[name] for name in names}
-        part.names = list(part._paths)
-        part._cache = {path: self._cache[path] for path in part._paths.values() if path in self._cache}
-        part._cached = sum(map(_weight, part._cache.values()))
+        part.paths = {name: self.paths[name] for name in names}
+        part.names = list(part.paths)
+        part._cache, part._room = {}, CACHE
+        for path in self._cache.keys() & part.paths.values():
+            part._keep(path, self._cache[path])
         return part
 
     def _read(self, path: Path) -> Image.Image:
-        if path in self._cache:
-            return self._cache[path]
-        photo = read_photo(path)
-        if self._cached + _weight(photo) <= CACHE:
+        return self._cache[path] if path in self._cache else self._keep(path, read_photo(path))
+
+    def _keep(self, path: Path, photo: Image.Image) -> Image.Image:
+        if (size := 4 * photo.width * photo.height) <= self._room:
             self._cache[path] = photo
-            self._cached += _weight(photo)
+            self._room -= size
         return photo
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}, "_cached": 0}  # a worker that is not forked decodes for itself
+        return {**self.__dict__, "_cache": {}, "_room": CACHE}  # a worker that is not forked decodes for itself
 
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over a line `sha256  name` a photo: the same photos have it, whatever folder they stand in."""
         return hash_lines(zip(self.file_digests(), self.names, strict=True))
 
-    def paths(self) -> dict[str, Path]:
-        """The file of each photo by its name."""
-        return dict(self._paths)
-
     def file_digests(self) -> list[str]:
         """SHA-256 of each photo's file."""
-        return [
-            self._digests.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in self._paths.items()
-        ]
-
-
-def _weight(photo: Image.Image) -> int:
-    return 4 * photo.width * photo.height
+        known = self._digests.get
+        return [known(name) or hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.paths.items()]
 
 
 def hash_lines(pairs: Iterable[tuple[str, str]]) -> str:
@@ -190,10 +177,9 @@ def hash_lines(pairs: Iterable[tuple[str, str]]) -> str:
 def square(
     photo: Image.Image, left: int, top: int, side: int, size: int, reducing_gap: float | None = None
 ) -> NDArray[np.uint8]:
-    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``.
+    """The square of `side` pixels at (left, top) as bytes ``(size, size, 3)``: copied at 1:1, else resized, bicubic.
 
-    At 1:1 it is copied, otherwise resized, bicubic and anti-aliased. With Pillow's `reducing_gap` a box filter takes
-    the first whole-number step of a large reduction.
+    With Pillow's `reducing_gap` a box filter takes the first whole-number step of a large reduction.
     """
     crop = photo.crop((left, top, left + side, top + side))  # first: resize(box=...) looks at pixels around the box
     if side != size:
@@ -217,3 +203,9 @@ def random_square(
     left, top = int(across * (photo.width - side + 1)), int(down * (photo.height - side + 1))
     pixels = square(photo, left, top, side, size, reducing_gap=2)  # 2.7 times as fast, 0.6 of 255 away (RMS)
     return pixels[:, ::-1] if mirror < 0.5 else pixels
+
+
+@functools.lru_cache(maxsize=2)
+def shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of ``count`` photos or shards in an epoch."""
+    return np.random.default_rng((seed, 0, epoch)).permutation(count)

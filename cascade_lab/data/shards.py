@@ -13,24 +13,18 @@ anew, without decoding, which takes up to an epoch's reading (epochs before that
 
 from __future__ import annotations
 
-import io
 import random
-import urllib.request
-import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
-
-from cascade_lab.data.manifest import NAME, parse_manifest, pick_split
-from cascade_lab.data.photos import hash_lines, random_square, read_photo
+from cascade_lab.data.manifest import NAME, pick_split, read_manifest
+from cascade_lab.data.photos import hash_lines, shuffled
 
 BUFFER = 1000  # photos as they lie in the tar that are mixed with each other, about 110 MB of ImageNet a worker
+Sample = tuple[int, str, bytes]  # epoch, key and encoded photo
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2")
 
 
@@ -38,7 +32,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "jp2
 class Readers:
     """The processes that share the reading; ``ValueError`` for numbers that cannot be.
 
-    Attributes:
+    Args:
         workers: how many prepare batches ahead on each rank; with 0, each batch is prepared when it is asked for.
         rank, world: which of the processes that train together this one is, and how many they are.
     """
@@ -56,36 +50,61 @@ class Shards:
     """The shards of one split; their length is the number of photos.
 
     Attributes:
-        source: where they come from, for messages and records.
-        rows: their rows in the manifest.
-        skipped: name -> reason, of the photos that were left out when the shards were written.
+        source, skipped: where they come from; name -> reason of the photos that were left out when they were written.
         names, counts, urls: of each shard its file, how many photos it holds, and its full path or address.
+        hash: SHA-256 over a line `sha256  name` a shard, by the manifest.
     """
 
     repeats = 1
 
     def __init__(self, source: str, base: str, rows: list[dict[str, Any]], skipped: dict[str, str]) -> None:
-        self.source, self.rows, self.skipped = source, rows, skipped
+        self.source, self.skipped = source, skipped
         self.names = [row["file"] for row in rows]
         self.counts = [row["photos"] for row in rows]
         self.urls = [base + name for name in self.names]
+        self.hash = hash_lines((row["sha256"], row["file"]) for row in rows)
 
     def __len__(self) -> int:
         return sum(self.counts)
 
-    @property
-    def hash(self) -> str:
-        """SHA-256 over a line `sha256  name` a shard, by the manifest."""
-        return hash_lines((row["sha256"], row["file"]) for row in self.rows)
+    def samples(self, seed: int, readers: Readers, slot: int, workers: int, skip: int) -> Iterator[Sample]:
+        """What one of a rank's `workers`, number `slot`, reads without end, from its sample number `skip` on."""
+        import webdataset
+
+        for epoch in count():
+            order = shuffled(seed, epoch, len(self.urls))
+            mine = order[readers.rank :: readers.world][slot::workers]
+            total = sum(self.counts[i] for i in mine)
+            if skip < total:
+                rng = random.Random(f"{seed} {epoch} {readers.rank} {slot}")
+                mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
+                yield from ((epoch, *sample) for sample in islice(mixed, skip, None))
+            skip = max(0, skip - total)
+
+    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+        from webdataset.tariterators import tarfile_samples
+
+        for index in shards:
+            url, expected, found = self.urls[index], self.counts[index], 0
+            try:
+                for sample in tarfile_samples(iter([{"url": url}])):
+                    photo = next((sample[kind] for kind in IMAGES if kind in sample), None)
+                    if photo is not None:
+                        found += 1
+                        yield sample["__key__"], photo
+            except Exception as error:
+                raise ValueError(f"{url} breaks off after {found} photos ({error})") from error
+            if found != expected:
+                raise ValueError(f"{url} holds {found} photos, {expected} by its manifest")
 
 
 def open_shards(source: str, split: str) -> Shards:
-    """Open shards by their folder or by a pattern, `/data/imagenet/train-{000000..001281}.tar`.
+    """Open the shards of a split, "train", "val" or "test", that the manifest.json beside them lists.
 
     Args:
-        source: a folder, a pattern of tar files in it, or the address of either (https://...; webdataset then reads
-            through the program curl). manifest.json is read from the same place.
-        split: "train", "val" or "test", as in the manifest.
+        source: a folder, a pattern of tar files in it, `/data/imagenet/train-{000000..001281}.tar`, or the address of
+            either (https://...; webdataset then reads through the program curl).
+        split: as in the manifest.
 
     Raises:
         ValueError: the manifest is missing or lists no such shard, a file differs in size from it, or the address is
@@ -102,14 +121,13 @@ def open_shards(source: str, split: str) -> Shards:
         raise ValueError(f"shards are read from a folder or from https:// and http://, got {source}")
     base, _, pattern = source.rpartition("/") if source.endswith(".tar") else (source.rstrip("/"), "", "")
     base = f"{base}/" if remote else f"{Path(base or '.').resolve()}/"
-    manifest = parse_manifest(_manifest_text(base, remote), base + NAME)
+    manifest = read_manifest(base + NAME)
     rows = [row for row in manifest["files"] if row["file"].endswith(".tar")]
     name = pick_split({row["split"] for row in rows}, split, source)
     rows = [row for row in rows if row["split"] == name]
     if pattern:
         wanted = set(braceexpand.braceexpand(pattern))
-        missing = wanted - {row["file"] for row in rows}
-        if missing:
+        if missing := wanted - {row["file"] for row in rows}:
             raise ValueError(f"{base}{NAME} lists no {min(missing)} ({len(missing)} missing) as {name}")
         rows = [row for row in rows if row["file"] in wanted]
     for row in () if remote else rows:
@@ -117,98 +135,3 @@ def open_shards(source: str, split: str) -> Shards:
         if not path.is_file() or path.stat().st_size != row["size"]:
             raise ValueError(f"{path} is missing or not {row['size']} bytes long: run data_scripts.imagenet again")
     return Shards(source, base, rows, manifest["skipped"])
-
-
-def _manifest_text(base: str, remote: bool) -> str:
-    try:
-        if not remote:
-            return Path(base, NAME).read_text()
-        with urllib.request.urlopen(base + NAME, timeout=60) as reply:
-            return reply.read().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{base}{NAME} cannot be read ({error}): shards need it; data_scripts.imagenet writes both"
-        ) from error
-
-
-@dataclass(eq=False)
-class ShardSteps(IterableDataset[torch.Tensor]):
-    """The steps' crops as bytes (batch, 3, size, size), in the order of the module's first page."""
-
-    shards: Shards
-    size: int
-    batch: int
-    seed: int
-    start: int
-    stop: int
-    scale: tuple[float, float]
-    readers: Readers
-
-    def __post_init__(self) -> None:
-        if len(self.shards.urls) < self.readers.world:
-            raise ValueError(f"{len(self.shards.urls)} shards cannot be split over {self.readers.world} ranks")
-
-    def most_workers(self) -> int:
-        """Workers that have a shard each."""
-        return len(self.shards.urls) // self.readers.world
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        worker = get_worker_info()
-        workers = worker.num_workers if worker else 1
-        slot = (self.start + (worker.id if worker else 0)) % workers  # the loader asks worker 0 first
-        before = self.batch * len(range(slot, self.start, workers))
-        samples = self._samples(slot, workers, before)
-        for _ in range(self.start + (slot - self.start) % workers, self.stop, workers):
-            yield self._crops([next(samples) for _ in range(self.batch)])
-
-    def _samples(self, slot: int, workers: int, skip: int) -> Iterator[tuple[int, str, bytes]]:
-        """(epoch, key, encoded photo) without end, from sample number `skip` of this slot."""
-        import webdataset
-
-        epoch = 0
-        while True:
-            order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.shards.urls))
-            mine = order[self.readers.rank :: self.readers.world][slot::workers]
-            total = sum(self.shards.counts[i] for i in mine)
-            if skip < total:
-                rng = random.Random(f"{self.seed} {epoch} {self.readers.rank} {slot}")
-                mixed = webdataset.shuffle(BUFFER, initial=BUFFER, rng=rng)(self._read(mine))
-                for number, (key, photo) in enumerate(mixed):
-                    if number >= skip:
-                        yield epoch, key, photo
-            skip = max(0, skip - total)
-            epoch += 1
-
-    def _read(self, shards: Iterable[int]) -> Iterator[tuple[str, bytes]]:
-        from webdataset.tariterators import tarfile_samples
-
-        for index in shards:
-            url, count = self.shards.urls[index], 0
-            try:
-                for sample in tarfile_samples(iter([{"url": url}])):
-                    photo = next((sample[kind] for kind in IMAGES if kind in sample), None)
-                    if photo is not None:
-                        count += 1
-                        yield sample["__key__"], photo
-            except GeneratorExit:
-                raise
-            except Exception as error:
-                raise ValueError(f"{url} breaks off after {count} photos ({error})") from error
-            if count != self.shards.counts[index]:
-                raise ValueError(f"{url} holds {count} photos, {self.shards.counts[index]} by its manifest")
-
-    def _crops(self, samples: list[tuple[int, str, bytes]]) -> torch.Tensor:
-        photos, draws = [], []
-        for epoch, key, encoded in samples:
-            draws.append((self.seed, 2, epoch, zlib.crc32(key.encode())))
-            try:
-                photos.append(read_photo(io.BytesIO(encoded)))
-            except ValueError as error:
-                warnings.warn(f"{key} in {self.shards.source}: {error}; another photo stands in", stacklevel=2)
-        if not photos:
-            raise ValueError(f"no photo of a whole batch of {self.shards.source} can be read")
-        crops = [
-            random_square(photos[j % len(photos)], self.size, self.scale, np.random.default_rng(draw))
-            for j, draw in enumerate(draws)
-        ]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

@@ -68,24 +68,14 @@ def _found_photos(folder: Path, split: str, whole: bool) -> Photos:
     if len(splits) < len(found):
         names = ", ".join(path.name for path in found)
         raise ValueError(f"{folder} holds a split under two names ({names}): put its photos into one folder")
-    plain = not splits and folder.absolute().name.lower() not in SPLITS and not whole
-    if splits:
-        folder = splits[pick_split(splits, split, str(folder))]
-    else:
-        pick_split(SPLITS if plain or whole else [folder.absolute().name.lower()], split, str(folder))
+    own = folder.absolute().name.lower()
+    plain = not found and own not in SPLITS and not whole
+    if not found:
+        splits = dict.fromkeys(SPLITS if plain or whole else [own], folder)
+    folder = splits[pick_split(splits, split, str(folder))]
     paths, left_out = find_files(folder)
-    photos = _usable(Photos(str(folder), paths, left_out, decode=plain or len(paths) <= VERIFY))
+    photos = Photos(str(folder), paths, left_out, decode=plain or len(paths) <= VERIFY)
     return _side(photos, split) if plain else photos
-
-
-def _usable(photos: Photos) -> Photos:
-    """The same photos, if there are any; warns of what was left out."""
-    if photos.skipped:
-        first = "; ".join(f"{name}: {why}" for name, why in list(photos.skipped.items())[:3])
-        warnings.warn(f"{photos.source}: {len(photos.skipped)} files left out ({first})", stacklevel=2)
-    if not photos:
-        raise ValueError(f"no photo in {photos.source} can be read ({len(photos.skipped)} files left out)")
-    return photos
 
 
 def find_files(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -130,26 +120,26 @@ def _side(photos: Photos, split: str) -> Photos:
 
 
 def _listed_photos(folder: Path, split: str) -> Photos | Shards:
+    """What a manifest lists, by the names that the split's folder alone would give."""
     manifest = read_manifest(folder / NAME)
     if any(row["file"].endswith(".tar") for row in manifest["files"]):
         return open_shards(str(folder), split)
     name = pick_split({row["split"] for row in manifest["files"]}, split, str(folder / NAME))
+    others, prefix = set(SPLITS) - {name}, f"{name}/"
+    skipped = {file: why for file, why in manifest["skipped"].items() if file.split("/")[0] not in others}
+    left_out = {file.removeprefix(prefix): why for file, why in skipped.items()}
     paths, digests = {}, {}
-    others = set(SPLITS) - {name}
-    left_out = {file: why for file, why in manifest["skipped"].items() if file.split("/")[0] not in others}
-    skipped = {file.removeprefix(f"{name}/"): why for file, why in left_out.items()}
     for row in manifest["files"]:
-        path = folder / row["file"]
-        short = row["file"].removeprefix(f"{name}/")  # the same name that the split's folder alone would give
+        file, path = row["file"].removeprefix(prefix), folder / row["file"]
         if row["split"] != name:
             continue
         if not path.is_file():
-            skipped[short] = "listed in the manifest but missing"
+            left_out[file] = "listed in the manifest but missing"
         elif path.stat().st_size != row["size"]:
-            skipped[short] = f"{path.stat().st_size} bytes long, {row['size']} by the manifest"
+            left_out[file] = f"{path.stat().st_size} bytes long, {row['size']} by the manifest"
         else:
-            paths[short], digests[short] = path, row["sha256"]
-    return _usable(Photos(str(folder), paths, skipped, digests))
+            paths[file], digests[file] = path, row["sha256"]
+    return Photos(str(folder), paths, left_out, digests)
 
 
 def photos_record(photos: Photos | Shards) -> dict[str, Any]:

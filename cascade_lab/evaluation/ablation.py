@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,19 @@ LEVELS = ("none", "medium")  # the hole alone, as in the paper's Table 2, and th
 RECORDED = ["psnr_hole", "psnr_context", "psnr_whole", "ssim_hole", "ssim_whole"]  # the metrics that are kept
 
 
+EXTENSIONS: dict[str, dict[str, Any]] = {
+    "Laplace start": {"generator_fill": "laplace"},
+    "and mask": {"generator_fill": "laplace and mask"},
+    "cascade+": {"generator_fill": "laplace and mask", "hole_place": "anywhere"},
+}
+"""What makes the paper's cascade into ``cascade+``, one addition after the other, each on top of those before."""
+
+
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     """What each variant changes in a profile. The first three are the paper's Table 2.
 
     Without pre-training, both networks start from fresh weights at the first stage's rate, and the generator gets as
     many steps as the three stages give the full model's: what is missing is the order of the training, not its length.
-
-    Example:
-        >>> from cascade_lab.training import profiles
-        >>> profile = profiles.read("smoke", {"stage1_steps": 30, "stage2_steps": 4, "stage4_steps": 6})
-        >>> variants(profile)["no pre-training"]
-        {'stage4_start': 'scratch', 'stage4_steps': 40, 'stage4_rate': 0.002}
     """
     scratch = {
         "stage4_start": "scratch",
@@ -64,28 +67,9 @@ def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     }
 
 
-def extensions(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What makes the paper's cascade into ``cascade+``, one addition after the other, each on top of those before.
-
-    Example:
-        >>> from cascade_lab.training import profiles
-        >>> list(extensions(profiles.read("smoke")))
-        ['Laplace start', 'and mask', 'cascade+']
-    """
-    return {
-        "Laplace start": {"generator_fill": "laplace"},
-        "and mask": {"generator_fill": "laplace and mask"},
-        "cascade+": {"generator_fill": "laplace and mask", "hole_place": "anywhere"},
-    }
-
-
 def changes_of(profile: Profile, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Variants and extensions by name, those of `variants` by default.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
-    every = variants(profile) | extensions(profile)
+    """Variants and `EXTENSIONS` by name, all `variants` by default; ``ValueError`` if a name is unknown."""
+    every = variants(profile) | EXTENSIONS
     if unknown := [name for name in names if name not in every]:
         raise ValueError(f"unknown variant {unknown[0]!r}; the variants are {', '.join(every)}")
     return {name: every[name] for name in names or variants(profile)}
@@ -95,11 +79,6 @@ def shortened(profile: Profile, share: float) -> Profile:
     """A profile with a share of every stage's steps, for variants that would take too long otherwise.
 
     Batch norm is measured on ten batches at least: a mean over fewer would be another kind of luck.
-
-    Example:
-        >>> from cascade_lab.training import profiles
-        >>> shortened(profiles.read("gpu"), 0.1).stage1_steps
-        4000
     """
     if not 0 < share <= 1:
         raise ValueError(f"the share of the steps must be above 0 and at most 1, got {share:g}")
@@ -125,7 +104,7 @@ def compare(
         photos: the training photos.
         crops: the true test images, ``(N, 3, size, size)`` in [0, 1].
         out: where the networks are kept.
-        names: the variants to run, of `variants` and `extensions`; all of `variants` by default.
+        names: of the variants, as in `changes_of`.
         report: gets a line before each training.
         until: the time of `time.monotonic` at which to stop at the latest.
 
@@ -142,48 +121,34 @@ def compare(
         raise ValueError(f"seeds must be one or more different numbers, got {list(seeds)}")
     fabric, results = devices.fabric_for(profile.precision), list[pd.DataFrame]()
     trainings: dict[str, dict[str, Any]] = {name: {} for name in changes}
-    for seed in seeds:
-        for name, change in changes.items():
-            number = len(results) // len(LEVELS) + 1
-            report(f"{name}, seed {seed} ({number} of {len(changes) * len(seeds)})")
-            changed = profile.changed(**change)
-            trained = stages.train(4, changed, photos, out, seed, fabric, until)
-            method = from_network(Cascade(**trained.networks).eval(), "restored")
-            for level in LEVELS:
-                rows = evaluate({name: method}, crops, Protocol(profile.size, profile.hole, level=level))
-                results.append(rows.rename(columns={"method": "variant"}).assign(seed=seed))
-            trainings[name][str(seed)] = trained.record
+    for number, (seed, name) in enumerate(product(seeds, changes), 1):
+        report(f"{name}, seed {seed} ({number} of {len(changes) * len(seeds)})")
+        trained = stages.train(4, profile.changed(**changes[name]), photos, out, seed, fabric, until)
+        method = from_network(Cascade(**trained.networks).eval(), "restored")
+        for level in LEVELS:
+            rows = evaluate({name: method}, crops, Protocol(profile.size, profile.hole, level=level))
+            results.append(rows.rename(columns={"method": "variant"}).assign(seed=seed))
+        trainings[name][str(seed)] = trained.record
     return pd.concat(results, ignore_index=True).drop(columns=["mode", "seconds"]), trainings
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An ablation to record: what is trained on which photos, and what it is tested on.
-
-    Attributes:
-        photos: the training photos.
-        test: the test photos, ``name`` that of the data set in tables, ``mode`` how they become images.
-        variants: as in `compare`.
-    """
+    """An ablation to record: what is trained on which photos, and what it is tested on."""
 
     profile: Profile
-    photos: data.Photos | data.Shards
+    photos: data.Photos | data.Shards  #: the training photos
     test: data.Photos
-    name: str
-    mode: str = "crop"
+    name: str  #: of the test photos in tables
+    mode: str = "crop"  #: how test photos become images
     seeds: Sequence[int] = (0, 1, 2)
-    variants: Sequence[str] = ()
+    variants: Sequence[str] = ()  #: as in `changes_of`
 
 
 def ablate(plan: Plan, runs: Path, out: Path, force: bool = False, until: float = math.inf) -> None:
     """Train and measure variants, and record that in a folder: its table ``ablations``.
 
-    Args:
-        runs: where the networks are kept.
-
-    Raises:
-        ValueError: what cannot work, before the first step.
-        Paused: as `compare` does.
+    The networks are kept in ``runs``. Raises as `compare`, and what else cannot work, before the first step.
     """
     records.check_output(out, "ablations")
     profile, begin, changes = plan.profile, time.monotonic(), changes_of(plan.profile, plan.variants)
@@ -209,15 +174,11 @@ def ablate(plan: Plan, runs: Path, out: Path, force: bool = False, until: float 
         "seconds": round(time.monotonic() - begin),
         **records.circumstances(devices.fabric_for(profile.precision).device),
     }
-    order = [*records.SETTING, "variant", "seed", "image", *RECORDED]
-    records.write(out, "ablations", rows[order], record, force)
+    records.write(out, "ablations", rows[[*records.SETTING, "variant", "seed", "image", *RECORDED]], record, force)
 
 
 def grid(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.DataFrame:
     """The values of a variant, a row for each seed and a column for each image.
-
-    Args:
-        rows: from `compare`, or the recorded ones of one data set and mode.
 
     Raises:
         ValueError: the variant was not run, has diverged, or the rows are of several data sets or modes.
@@ -227,22 +188,16 @@ def grid(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.DataFr
         raise ValueError(f"there is no {variant!r} at level {level}; there are {', '.join(rows['variant'].unique())}")
     if chosen.duplicated(["seed", "image"]).any():
         raise ValueError(f"{variant} has several rows for a seed and an image: choose one data set and mode")
-    if (diverged := chosen[metric].isna()).any():
-        raise ValueError(f"{variant} has diverged: {metric} is not a number for {diverged.sum()} of {len(chosen)} rows")
+    tables.values_of({variant: chosen}, variant, metric)  # refuses NaN
     return chosen.pivot(index="seed", columns="image", values=metric)
 
 
 def difference(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.DataFrame:
-    """A variant less the full model, seeds and images: each network beside the one of the same seed.
-
-    Raises:
-        ValueError: their seeds differ, or as `grid`.
-    """
+    """A variant less the full model, a `grid` of differences; ``ValueError`` where their seeds differ."""
     one, full = (grid(rows, name, level, metric) for name in (variant, FULL))
     if list(one.index) != list(full.index):
-        raise ValueError(
-            f"differences need the same seeds: {variant} has {list(one.index)}, {FULL} has {list(full.index)}"
-        )
+        seeds = f"{variant} has {list(one.index)}, {FULL} has {list(full.index)}"
+        raise ValueError(f"differences need the same seeds: {seeds}")
     return one - full
 
 
@@ -255,10 +210,7 @@ def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed:
     With one seed it is an interval over images alone.
 
     Args:
-        values: ``(seeds, images)``, differences image by image and seed by seed.
-
-    Raises:
-        ValueError: another shape, or no value.
+        values: ``(seeds, images)``, differences image by image and seed by seed; ``ValueError`` for another shape.
 
     Example:
         >>> print(crossed_interval(torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])))
@@ -267,12 +219,12 @@ def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed:
     values = torch.from_numpy(np.asarray(values).astype(np.float64))
     if values.ndim != 2 or values.numel() == 0:
         raise ValueError(f"values must be (seeds, images), at least one of each, got {tuple(values.shape)}")
-    draws = []
-    rng = torch.Generator().manual_seed(seed)
+    weights, rng = [], torch.Generator().manual_seed(seed)
     for count in values.shape:
         chosen = torch.randint(count, (resamples, count), generator=rng)
-        draws.append(torch.nn.functional.one_hot(chosen, count).double().mean(1))  # (resamples, count), weights
-    means = ((draws[0] @ values) * draws[1]).sum(1)
+        times = torch.zeros(resamples, count, dtype=torch.float64).scatter_(1, chosen, 1.0, reduce="add")
+        weights.append(times / count)
+    means = ((weights[0] @ values) * weights[1]).sum(1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(values.mean().item(), low, high, values.numel())
 
@@ -283,7 +235,6 @@ def table_2(rows: pd.DataFrame, level: str, data_set: str | None = None) -> pd.D
     Args:
         rows: from `compare` with a column "mode", or recorded, of one data set; of all modes but the first,
             differences of PSNR alone.
-        level: of blur and noise, one of those that were run.
         data_set: "BSD300" or "ImageNet", whose column of the paper stands beside; ``None`` leaves the paper out.
     """
     theirs = tables.paper()["table 2"][data_set]["psnr"] if data_set else {}
@@ -306,9 +257,8 @@ def table_2(rows: pd.DataFrame, level: str, data_set: str | None = None) -> pd.D
 def verdict(interval: Interval, expected: float) -> str:
     """What a difference says about a claimed one, in words.
 
-    Example:
-        >>> verdict(Interval(-0.5, -0.8, -0.2, 54), -1.2), verdict(Interval(-0.1, -0.4, 0.2, 54), -1.2)
-        ('same direction, smaller', 'cannot be told apart from no difference')
+    >>> verdict(Interval(-0.5, -0.8, -0.2, 54), -1.2)
+    'same direction, smaller'
     """
     if not interval.low <= interval.high or interval.low <= 0 <= interval.high:
         return "cannot be told apart from no difference"

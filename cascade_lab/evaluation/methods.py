@@ -1,13 +1,16 @@
 """The methods that are measured, by name: baselines, networks from weights files, and classical chains."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from cascade_core import metrics
 from cascade_core.degradations import KERNEL_SIZE, Degraded, gaussian_kernels
@@ -16,7 +19,6 @@ from cascade_core.models import Cascade
 from cascade_lab import published
 from cascade_lab.baselines import DEBLURRERS, DENOISERS, INPAINTERS, KNearest, chain, estimate_sigma, laplace, tune
 from cascade_lab.baselines.context_encoder import context_encoder
-from cascade_lab.baselines.interface import Restorer
 from cascade_lab.baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, stages
@@ -59,9 +61,9 @@ def from_network(module: Any, output: str | None = None) -> Method:
 
 
 def from_cascade(cascade: Cascade) -> dict[str, Method]:
-    """Both images of a cascade in eval mode: ``inpainted``, between the networks, and ``cascade``, the final one.
+    """``inpainted``, the image between the networks of a cascade in eval mode, and ``cascade``, the final one.
 
-    A cascade that does not start from the paper's constant color is called ``cascade+``.
+    Their names end in "+" where the cascade does not start from the paper's constant color.
     """
     plus = "" if cascade.fill == "color" else "+"
     return {f"inpainted{plus}": from_network(cascade, "inpainted"), f"cascade{plus}": from_network(cascade, "restored")}
@@ -71,20 +73,16 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
-    hold one network, ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the
-    first and the second together also make ``separate``: trained each on its own, one after the other. Critics and
-    discriminators are left out. With weights for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder
-    also brings ``neural patch synthesis``.
+    hold ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the first and the
+    second together also make ``separate``, one after the other. With weights for a VGG-16 (``"imagenet"``,
+    ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
 
     Raises:
         ValueError: a file that is no weights file, and two files with the same network.
     """
-    methods: dict[str, Method] = {}
-    alone: dict[str, Any] = {}
+    methods, alone = dict[str, Method](), dict[str, Any]()
     for path in paths:
-        networks: dict[str, Any] = {
-            name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS
-        }
+        networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
         if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
             networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "deblur_denoise"}:
@@ -108,8 +106,8 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
 def without_training() -> tuple[dict[str, Method], dict[str, str]]:
     """The methods that need nothing but the image: those that run here, and why each of the others does not.
 
-    ``input`` is the degraded image itself, what doing nothing is worth. Each of the others is tried on a small image,
-    so a package that is installed without its library is found out, too.
+    ``input`` is the degraded image itself. Each of the others is tried on a small image, so a package that is
+    installed without its library is found out, too.
     """
     degraded = degraded_images(torch.full((1, 3, 32, 32), 0.5), Protocol(32, 8))
     usable: dict[str, Method] = {"input": lambda degraded: degraded.images}
@@ -132,15 +130,14 @@ def tuned_chain(crops: Tensor, protocol: Protocol, blind: bool = False) -> tuple
     """The best classical chain for a level: Laplace's fill, the best denoiser, the best deblurring behind it.
 
     Chosen and tuned by PSNR on training crops, degraded by another seed than the test's: first each denoiser on the
-    filled crops, then each deblurring method on what the best of them returns, which is left out where it does not
-    help. A denoiser whose package is missing is not tried.
+    filled crops, then each deblurring method on what the best of them returns. What does not help, or lacks its
+    package, is left out.
 
     Args:
         crops: training crops, ``(M, 3, size, size)`` in [0, 1].
         protocol: the level and the hole of the test.
-        blind: like the networks, without each image's true noise level and kernel. The noise is estimated from the
-            image, and one of `GUESSES`, the best on the training crops, stands for every kernel. A non-blind chain
-            is given both.
+        blind: like the networks, without each image's true noise level and kernel: the noise is estimated from the
+            image, and one of `GUESSES`, the best on the training crops, stands for every kernel.
 
     Returns:
         The method, and its steps in words.
@@ -149,54 +146,37 @@ def tuned_chain(crops: Tensor, protocol: Protocol, blind: bool = False) -> tuple
         ImportError: the chain is blind, and PyWavelets is missing, which estimates the noise.
     """
     degraded = degraded_images(crops, dataclasses.replace(protocol, seed=protocol.seed + 1))
-    kernels = _guessed_kernels() if blind else {"": degraded.kernels}
     sigma = estimate_sigma(degraded.images, degraded.masks) if blind else degraded.sigma
-    images, restorers, steps, kernel = laplace(degraded.images, degraded.masks), [], ["laplace"], None
-    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, kernels)):
-        name, found, blurred = _best(kind, blurs, images, crops, sigma)
-        if name is not None:
-            restore, kernel = _with(kind[name], found), blurs[blurred]
-            images = restore(images, kernel, sigma)
-            restorers.append(restore)
-            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())}{blurred})")
+    images, steps, kernel = laplace(degraded.images, degraded.masks), ["laplace"], None
+    restorers: list[Callable[..., Tensor]] = []
+    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, _guesses() if blind else {"": degraded.kernels})):
+        trials = [(metrics.psnr(images, crops).mean().item(), "", dict[str, Any](), "")]  # of doing nothing
+        for (name, restore), blur in product(kind.items(), blurs):
+            with suppress(ImportError):
+                given = {"images": images, "kernels": blurs[blur], "sigma": sigma}
+                trials += [(psnr, name, found, blur) for found, psnr in tune(restore, given, crops, GRIDS[name])[1]]
+        _, name, found, blur = max(trials, key=lambda trial: trial[0])
+        if name:
+            restorers.append(partial(kind[name], **found))
+            kernel = blurs[blur]
+            images = restorers[-1](images, kernel, sigma)
+            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())}{blur})")
     restore = chain(laplace, *restorers)
     if blind:
         return lambda d: restore(d.images, d.masks, kernel), steps
     return lambda d: restore(d.images, d.masks, d.kernels, d.sigma), steps
 
 
-def _best(
-    kind: Mapping[str, Restorer], blurs: Mapping[str, Tensor | None], images: Tensor, crops: Tensor, sigma: Tensor
-) -> tuple[str | None, dict[str, float], str]:
-    """The restorer that brings images closest to the true crops, its parameters, and the blur that it is given."""
-    best: tuple[float, str | None, dict[str, float], str] = (metrics.psnr(images, crops).mean().item(), None, {}, "")
-    for (name, restore), blurred in product(kind.items(), blurs):
-        given = {"images": images, "kernels": blurs[blurred], "sigma": sigma}
-        try:
-            _, tried = tune(restore, given, crops, GRIDS[name])
-        except ImportError:
-            continue
-        best = max(best, *((psnr, name, found, blurred) for found, psnr in tried), key=lambda trial: trial[0])
-    return best[1:]
+def _guesses() -> dict[str, Tensor]:
+    kernels = gaussian_kernels(torch.tensor(GUESSES)[:, None].expand(-1, 2), torch.zeros(len(GUESSES)), KERNEL_SIZE)
+    return {f", for a Gaussian of {width:g} px": kernels[i : i + 1] for i, width in enumerate(GUESSES)}
 
 
-def _guessed_kernels() -> dict[str, Tensor]:
-    std = torch.tensor(GUESSES)[:, None].expand(-1, 2)
-    guesses = gaussian_kernels(std, torch.zeros(len(GUESSES)), KERNEL_SIZE).split(1)
-    return {f", for a Gaussian of {width:g} px": guess for width, guess in zip(GUESSES, guesses, strict=True)}
-
-
-def _with(restore: Callable[..., Tensor], parameters: Mapping[str, float]) -> Callable[..., Tensor]:
-    return lambda images, kernels, sigma: restore(images, kernels, sigma, **parameters)
-
-
-def restore_all(
-    method: Method, degraded: Degraded, batch: int = 50, progress: Callable[[int], None] | None = None
-) -> Tensor:
-    """What a method makes of degraded images, ``(N, 3, H, W)``, ``batch`` at a time; `progress` gets those done."""
+def restore_all(method: Method, degraded: Degraded, title: str = "", batch: int = 50) -> Tensor:
+    """What a method makes of degraded images, ``(N, 3, H, W)``, ``batch`` at a time; a terminal shows how far it is."""
     outputs = []
-    for i in range(0, len(degraded.images), batch):
-        outputs.append(method(Degraded(*(x[i : i + batch] for x in degraded))))
-        if progress:
-            progress(min(i + batch, len(degraded.images)))
+    with tqdm(total=len(degraded.images), desc=title, disable=None, leave=False) as bar:
+        for part in zip(*(values.split(batch) for values in degraded), strict=True):
+            outputs.append(method(Degraded(*part)))
+            bar.update(len(part[0]))
     return torch.cat(outputs)

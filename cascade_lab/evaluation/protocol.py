@@ -16,22 +16,15 @@ MODES = ("crop", "resize", "grid")
 class Protocol:
     """How photos become test images, and how these are degraded. The defaults are the primary ones.
 
-    Attributes:
-        size: side of the test images, px.
-        hole: side of the hole in the center, px.
-        mode: "crop", the center at one pixel per pixel, or "resize", the whole short side; "grid" for few large photos.
-        level: of blur and noise before the hole, a name in `degradations.LEVELS`.
-        seed: of blur and noise.
-
     Raises:
         ValueError: an unknown mode or level, or a hole that is not smaller than the image.
     """
 
-    size: int = 128
-    hole: int = 56
-    mode: str = "crop"
-    level: str = "none"
-    seed: int = 0
+    size: int = 128  #: side of the test images, px
+    hole: int = 56  #: side of the hole in the center, px
+    mode: str = "crop"  #: the center at 1:1; "resize", the whole short side; "grid", for few large photos
+    level: str = "none"  #: of blur and noise before the hole, a name in `degradations.LEVELS`
+    seed: int = 0  #: of blur and noise
 
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("level", tuple(LEVELS))):
@@ -51,7 +44,7 @@ def open_test_photos(folders: Sequence[str] = ()) -> Photos:
         parts.append(photos)
     if len(parts) == 1:
         return parts[0]
-    paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths().items()}
+    paths = {f"{part.source}/{name}": path for part in parts for name, path in part.paths.items()}
     return Photos(" and ".join(part.source for part in parts), paths)
 
 

@@ -13,6 +13,8 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,22 +38,16 @@ DECIMALS = 5  # of PSNR and SSIM; float32 holds so many of values below 128
 
 
 def read_table(folder: str | Path, name: str) -> pd.DataFrame:
-    """A table of a folder of results; measured values as float64, rounded to `DECIMALS`.
-
-    Args:
-        name: one of `KEYS`.
+    """A table of `KEYS` from a folder of results; measured values as float64, rounded to `DECIMALS`.
 
     Raises:
         ValueError: the file is missing, cannot be read, or is another table.
     """
     path = Path(folder) / f"{name}.parquet"
-    try:
+    with checkpoints.explained(f"{path} holds no recorded {name}", "record them anew"):
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are one of these
-        reason = "it is missing" if not path.is_file() else str(error).splitlines()[0]
-        raise ValueError(f"{path} holds no recorded {name} ({reason}): record them anew") from error
-    if lacking := [column for column in ["run", *KEYS[name]] if column not in table]:
-        raise ValueError(f"{path} holds no recorded {name} (it lacks the column {lacking[0]}): record them anew")
+        if lacking := [column for column in ["run", *KEYS[name]] if column not in table]:
+            raise ValueError(f"it lacks the column {lacking[0]}")
     measured = table.select_dtypes("float32").columns
     return table.astype(dict.fromkeys(measured, "float64")).round(dict.fromkeys(measured, DECIMALS))
 
@@ -63,15 +59,13 @@ def read_runs(folder: str | Path) -> dict[str, dict[str, Any]]:
         ValueError: the file is missing or another one.
     """
     path = Path(folder) / RUNS
-    try:
+    with checkpoints.explained(f"{path} holds no records of runs", "record them anew"):
         content = json.loads(path.read_text())
-        return {"runs": dict(content["runs"]), "trainings": dict(content["trainings"])}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no records of runs ({error}): record them anew") from error
+        return {part: dict(content[part]) for part in ("runs", "trainings")}
 
 
 def planned(setting: Mapping[str, Any], **columns: Iterable[Any]) -> pd.DataFrame:
-    """The rows that a run is going to have, one for each combination of the columns' values, for `merged`."""
+    """The rows that a run is going to have, one for each combination of the columns' values."""
     return pd.DataFrame([{**setting, **dict(zip(columns, row, strict=True))} for row in product(*columns.values())])
 
 
@@ -98,20 +92,16 @@ def merged(folder: str | Path, name: str, new: pd.DataFrame, force: bool = False
 
 
 def check_output(folder: str | Path, name: str) -> None:
-    """Find out before the work whether a table can be written; a folder that is made for that goes again.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Raise ``ValueError`` where a table cannot be written; a folder that is made to find out goes again."""
     folder, made = Path(folder), []
     try:
-        if folder.exists() and not folder.is_dir():
+        if folder.is_file():
             raise ValueError(f"{folder} is a file: --out takes a folder, which gets {name}.parquet and {RUNS}")
         made = [part for part in (folder, *folder.parents) if not part.exists()]
-        for file in (f"{name}.parquet", RUNS):
-            if (folder / file).is_dir():
-                raise ValueError(f"{folder / file} is a folder: remove it, or give another --out")
-            checkpoints.try_writing(folder / file)
+        for file in (folder / f"{name}.parquet", folder / RUNS):
+            if file.is_dir():
+                raise ValueError(f"{file} is a folder: remove it, or give another --out")
+            checkpoints.try_writing(file)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error}") from error
     finally:
@@ -123,35 +113,22 @@ def check_output(folder: str | Path, name: str) -> None:
 def write(folder: str | Path, name: str, new: pd.DataFrame, record: Mapping[str, Any], force: bool = False) -> None:
     """Put new rows into a folder's table and their record into its ``runs.json``; both files are whole at any time.
 
-    Args:
-        name: one of `KEYS`.
-        new: the rows, without the column ``run``.
-        record: what made them, as JSON holds it; a training's record inside is kept once, by its weights' SHA-256.
-
-    Raises:
-        ValueError: as `merged`.
+    A training's record inside the record is kept once, by its weights' SHA-256. Raises as `merged`.
     """
-    folder = Path(folder)
-    known = read_runs(folder) if (folder / RUNS).is_file() else {"runs": {}, "trainings": {}}
+    path, runs = Path(folder) / f"{name}.parquet", Path(folder) / RUNS
+    known = read_runs(folder) if runs.is_file() else {"runs": {}, "trainings": {}}
     record = _without_trainings(record, known["trainings"])
     key = f"{name}-{hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]}"
-    new = new.drop(columns="run", errors="ignore")
-    new.insert(0, "run", key)
-    table = merged(folder, name, new, force)
-    referred = {key, *read_table(folder, name)["run"]} if (folder / f"{name}.parquet").is_file() else {key}
-    runs = {k: r for k, r in known["runs"].items() if not k.startswith(f"{name}-") or k in referred} | {key: record}
-    text = json.dumps({"runs": runs, "trainings": known["trainings"]}, indent=1) + "\n"
-    checkpoints.write_atomically(folder / RUNS, lambda file: file.write_text(text) and None)
+    table = merged(folder, name, new.assign(run=key)[["run", *new]], force)
+    referred = {*read_table(folder, name)["run"]} if path.is_file() else set()
+    kept = {k: r for k, r in known["runs"].items() if not k.startswith(f"{name}-") or k in referred}
+    text = json.dumps({**known, "runs": {**kept, key: record}}, indent=1) + "\n"
+    checkpoints.write_atomically(runs, lambda file: file.write_text(text))
     measured = list(table.select_dtypes("float").columns) if "image" in table else []
     table = table.round(dict.fromkeys(measured, DECIMALS)).astype(dict.fromkeys(measured, "float32"))
+    small = partial(table.to_parquet, index=False, compression="zstd", compression_level=19)
     others = [column for column in table if column not in measured]
-    small: dict[str, Any] = {
-        "compression": "zstd",
-        "compression_level": 19,
-        "use_dictionary": others,
-        "use_byte_stream_split": measured,
-    }
-    checkpoints.write_atomically(folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False, **small))
+    checkpoints.write_atomically(path, partial(small, use_dictionary=others, use_byte_stream_split=measured))
 
 
 def _without_trainings(node: Any, trainings: dict[str, Any]) -> Any:
@@ -165,21 +142,18 @@ def _without_trainings(node: Any, trainings: dict[str, Any]) -> Any:
 
 def weights_record(path: Path) -> dict[str, Any]:
     """A weights file's hash, and its training's record: the one beside it, if it tells of this file, or its header."""
-    digest, beside = checkpoints.sha256(path), path.with_name(checkpoints.RECORD)
-    about = json.loads(beside.read_text()) if beside.is_file() else {}
-    if about.get("weights_sha256") != digest:
+    training = checkpoints.record_beside(path)
+    if training is None:
         about = checkpoints.read_about(path)
-        about = about.get("training", about)
-    return {"file": f"{path.parent.name}/{path.name}", "sha256": digest, "training": about}
+        training = about.get("training", about)
+    return {"file": f"{path.parent.name}/{path.name}", "sha256": checkpoints.sha256(path), "training": training}
 
 
 def circumstances(device: torch.device, precision: str = "32-true") -> dict[str, Any]:
     """Device, versions, commit, date and command; the versions of what the baselines stand on too."""
     known = provenance.circumstances(device, precision)
     for name in ("numpy", "scikit-image", "PyPatchMatch", "opencv-python-headless", "opencv-python", "PyWavelets"):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             known["versions"][name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {**known, "date": date, "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}

@@ -21,9 +21,8 @@ Measures = Mapping[str, Any]
 def paper() -> dict[str, Any]:
     """The paper's own numbers: table (or section) -> data set -> "psnr" or "ssim" -> row -> number.
 
-    Example:
-        >>> paper()["table 1"]["BSD300"]["psnr"]["cascade"]
-        18.41
+    >>> paper()["table 1"]["BSD300"]["psnr"]["cascade"]
+    18.41
     """
     return json.loads(importlib.resources.files("cascade_lab.evaluation").joinpath("paper_tables.json").read_text())
 
@@ -45,17 +44,11 @@ def by_method(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def values_of(measures: Measures, method: str, metric: str) -> Any:
-    """A method's value for each image, ``(N,)`` float64.
-
-    Raises:
-        ValueError: the method has diverged: a value is NaN.
-    """
+    """A method's value for each image, ``(N,)`` float64; ``ValueError`` if one is NaN: the method has diverged."""
     values = np.asarray(measures[method][metric]).astype(np.float64)
     if count := np.isnan(values).sum():
-        raise ValueError(
-            f"{method} has diverged: {metric} is not a number for {count} of {values.size} images; "
-            "leave it out, or train it again"
-        )
+        fault = f"{metric} is not a number for {count} of {values.size} images"
+        raise ValueError(f"{method} has diverged: {fault}; leave it out, or train it again")
     return values
 
 
@@ -65,10 +58,9 @@ def paired(measures: Measures, one: str, other: str, metric: str) -> Interval:
 
 
 def table(measures: Measures, columns: Sequence[str] = PRIMARY, reference: str | None = None) -> pd.DataFrame:
-    """A row for each method, all measured on the same images.
+    """An `Interval` for each method and column, and beside it the paired difference to a reference, if one is named.
 
-    It holds an Interval for each column and, beside a reference method, one for each column's paired difference to it
-    ("psnr_hole - reference"); the reference's own row has None there.
+    The difference's column is called "psnr_hole - reference", and the reference's own row has None there.
 
     Raises:
         ValueError: no method, a reference that is none of them, and a method that has diverged.
@@ -95,29 +87,25 @@ def frame(rows: Mapping[str, Mapping[str, Any]], name: str = "") -> pd.DataFrame
 
 def by_mode(rows: pd.DataFrame, columns: Sequence[str], fewer: Sequence[str]) -> pd.DataFrame:
     """`table` of the first mode in the rows, and beside it ``fewer`` columns of each other mode."""
+    modes = list(rows.groupby("mode", sort=False)) or [("", rows)]
     parts = [
         table(by_method(group), fewer if i else columns).add_suffix(f", {mode}")
-        for i, (mode, group) in enumerate(rows.groupby("mode", sort=False))
+        for i, (mode, group) in enumerate(modes)
     ]
-    if not parts:
-        raise ValueError("no rows: a table needs at least one method")
     cells = pd.concat([part.reindex(parts[0].index) for part in parts], axis=1)
     return cells.rename_axis("method", axis=1)
 
 
-def table_1(rows: pd.DataFrame, data_set: str | None = None) -> pd.DataFrame:
+def table_1(rows: pd.DataFrame, data_set: str) -> pd.DataFrame:
     """The book's Table 1, the hole alone: a row for each method, the paper's numbers beside ours.
 
     Args:
         rows: of one data set, from `evaluate` or recorded; the first mode's methods are the rows, and of the other
             modes PSNR on the hole and SSIM on the whole are shown.
         data_set: "BSD300" or "ImageNet", whose column of the paper stands beside; its methods that were not run here
-            get a row all the same. ``None`` leaves the paper out.
+            get a row all the same.
     """
-    cells = by_mode(rows, PRIMARY, PRIMARY[:2])
-    if data_set is None:
-        return cells
-    theirs = paper()["table 1"][data_set]
+    cells, theirs = by_mode(rows, PRIMARY, PRIMARY[:2]), paper()["table 1"][data_set]
     numbers = {name: f"{value:.2f}\n{theirs['ssim'][name]:.3f}" for name, value in theirs["psnr"].items()}
     run = list(cells.index)
     cells = cells.reindex([*run, *(name for name in numbers if name not in run)])
@@ -139,11 +127,11 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
         formats: column -> format of its numbers. By default PSNR has two decimals, SSIM three, a difference ("a - b")
             its sign, other numbers two, and whole ones none.
     """
-    texts, bold, formats = {}, pd.DataFrame("", cells.index, range(cells.shape[1])), formats or {}
+    texts, bold = {}, pd.DataFrame("", cells.index, range(cells.shape[1]))
     for j, column in enumerate(cells):
         label = str(column).replace("psnr", "PSNR").replace("ssim", "SSIM").replace("_", " ")
         usual = ("+" if " - " in label else "") + (".3f" if "SSIM" in label else ".2f")
-        texts[label] = [_text(cell, formats.get(str(column), usual)) for cell in cells[column]]
+        texts[label] = [_text(cell, (formats or {}).get(str(column), usual)) for cell in cells[column]]
         means = [cell.mean if isinstance(cell, Interval) else -math.inf for cell in cells[column]]
         if " - " not in label and len(set(means)) > 1:
             bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]

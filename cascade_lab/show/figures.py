@@ -1,8 +1,9 @@
-"""The book's pictures: strips of photos, curves of losses, and the code that runs."""
+"""The book's pictures: strips of photos, curves of losses, drawings, and the code that runs."""
 
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,9 +44,7 @@ def strip(
         column[0].set_title(title, fontsize=9)
         for i, (axis, image) in enumerate(zip(column, images, strict=True)):
             axis.imshow(image, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
+            axis.set(xticks=[], yticks=[], frame_on=False)
             if title in notes:
                 axis.set_xlabel(notes[title][i], fontsize=8, labelpad=2)
     figure.tight_layout(pad=0.3)
@@ -53,26 +52,21 @@ def strip(
     return figure
 
 
-def curves(
-    history: Sequence[Mapping[str, float]], names: Sequence[str] | None = None, logarithmic: bool = True
-) -> Figure:
-    """Loss curves over the steps, a panel for each name.
+def curves(history: Sequence[Mapping[str, float]], names: Sequence[str] = ()) -> Figure:
+    """Loss curves over the steps, a panel for each name; logarithmic for the losses that stay above zero.
 
     Args:
         history: what a run recorded: dicts with ``step`` and the losses.
         names: the losses to show; all of them by default.
-        logarithmic: for the losses that stay above zero.
     """
     if not history:
         raise ValueError("there is no loss to draw: the history is empty")
-    names = list(names or (name for name in history[0] if name != "step"))
-    steps = [point["step"] for point in history]
+    names = names or [name for name in history[0] if name != "step"]
     figure, axes = plt.subplots(1, len(names), figsize=(min(9.0, 3.6 * len(names)), 2.4), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         values = [point[name] for point in history]
-        axis.plot(steps, values, linewidth=1.4)
-        if logarithmic and min(values) > 0:
-            axis.set_yscale("log")
+        axis.plot([point["step"] for point in history], values, linewidth=1.4)
+        axis.set(yscale="log" if min(values) > 0 else "linear")
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=7, which="both")
@@ -80,6 +74,17 @@ def curves(
     figure.tight_layout(pad=0.5)
     plt.close(figure)
     return figure
+
+
+def drawing(name: str):
+    """One of the book's drawings, at the paper's size, with text in the color of the page around it.
+
+    Args:
+        name: ``"generator"``, ``"critic"``, ``"deblur_denoise"``, ``"cascade"`` or ``"training"``.
+    """
+    from IPython.display import HTML
+
+    return HTML((Path(__file__).parent / "drawings" / f"{name}.svg").read_text("utf-8"))
 
 
 def source(*functions: Callable):

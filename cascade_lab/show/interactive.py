@@ -8,12 +8,10 @@ keys. `live` computes each picture when it is asked for, and needs a running not
 
 import base64
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import matplotlib.pyplot as plt
@@ -25,11 +23,7 @@ from torch import Tensor
 
 from cascade_lab.show.figures import to_rgb
 
-if TYPE_CHECKING:
-    from ipywidgets import VBox
-
 _environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-_environment.filters["dump"] = json.dumps
 
 
 def curtain(
@@ -79,16 +73,15 @@ def scrubber(
     texts = [", ".join(f"{name} {value}" for name, value in zip(sliders, choice, strict=True)) for choice in choices]
     pictures = [_picture(picture(*choice), alt, text) for choice, text in zip(choices, texts, strict=True)]
     notes = [note(*choice) for choice in choices] if note else []
-    lengths = [len(values) for values in sliders.values()]
     rows = [
-        (name, list(map(str, values)), list(values).index(first), prod(lengths[i + 1 :]))
-        for i, ((name, values), first) in enumerate(zip(sliders.items(), start, strict=True))
+        (name, list(map(str, values)), list(values).index(first))
+        for (name, values), first in zip(sliders.items(), start, strict=True)
     ]
     return _html("scrubber", pictures, rows, notes, choices.index(start), width)
 
 
-def live(sliders: Mapping[str, Sequence[Any]], picture: Callable[..., Figure], start: Sequence[Any] = ()) -> "VBox":
-    """A slider for each name above a figure that is drawn anew whenever one moves.
+def live(sliders: Mapping[str, Sequence[Any]], picture: Callable[..., Figure], start: Sequence[Any] = ()) -> Any:
+    """A slider for each name above a figure that is drawn anew whenever one moves: an ``ipywidgets.VBox``.
 
     Args:
         sliders: name -> the values that it goes through.
@@ -96,7 +89,7 @@ def live(sliders: Mapping[str, Sequence[Any]], picture: Callable[..., Figure], s
         start: the values that are shown first, one of each slider; without them, the first ones.
 
     Raises:
-        ValueError: a slider has no value, or has none of those to start with.
+        ValueError: as `scrubber`.
     """
     from ipywidgets import Image, SelectionSlider, VBox  # only chapters need it
 

@@ -80,13 +80,9 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def save_weights(path: Path, networks: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
+def save_weights(path: Path, networks: Mapping[str, nn.Module | dict[str, Tensor]], about: Mapping[str, Any]) -> None:
     """One safetensors file: every network's state by ``name.parameter``, and ``about`` as JSON in its header."""
-    save_states(path, {name: network.state_dict() for name, network in networks.items()}, about)
-
-
-def save_states(path: Path, states: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
-    """`save_weights`, from the networks' states."""
+    states = {name: n.state_dict() if isinstance(n, nn.Module) else n for name, n in networks.items()}
     state = {
         f"{name}.{key}": value.detach().cpu().contiguous()
         for name, values in states.items()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cascade_core.steps import Training
-from cascade_lab.data.brush import rectangle_masks
+from cascade_lab.data.brush import brush_masks, rectangle_masks
 from cascade_lab.progress import Progress
 from cascade_lab.training import checkpoints
 from cascade_lab.training.plan import Job, Parts, Stage
@@ -61,12 +61,14 @@ class FabricTraining(Training):
             if name not in parts.constant:
                 self.rates[name] = LambdaLR(optimizer, lambda step: rate_factor(step, steps, profile.warmup_share))
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
+        self.variant_step = parts.step
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self._coins = torch.Generator()
 
     def masks(self, photo: Tensor, rng: torch.Generator) -> Tensor | None:
-        """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center.
+        """With ``hole_place`` "anywhere" every other batch, by chance, has a rectangle elsewhere instead of the center;
+        with "free-form" half of those have strokes of a brush.
 
         It is one for the whole batch, so its Laplace fill is factorized once. The coin is the host's, so that no step
         waits for the device.
@@ -75,10 +77,13 @@ class FabricTraining(Training):
             return None
         if self._coins.initial_seed() != rng.initial_seed():
             self._coins = torch.Generator().manual_seed(rng.initial_seed())
-        if torch.rand((), generator=self._coins) < 0.5:
+        coin = torch.rand((), generator=self._coins)
+        if coin < 0.5:
             return None
         n, _, height, width = photo.shape
-        return rectangle_masks(1, height, width, rng, photo.device).expand(n, -1, -1, -1)
+        strokes = self.profile.hole_place == "free-form" and coin > 0.75
+        draw = brush_masks if strokes else rectangle_masks
+        return draw(1, height, width, rng, device=photo.device).expand(n, -1, -1, -1)
 
     def backward(self, loss: Tensor) -> None:
         self.fabric.backward(loss)
@@ -156,9 +161,9 @@ def run(t: FabricTraining, stage: Stage, job: Job, folder: Path) -> None:
 def _advance(t: FabricTraining, stage: Stage, job: Job, batches: Iterator[Tensor], end: int) -> dict[str, float]:
     """Make the steps up to the next point of the loss curves; the means of their losses."""
     sums: dict[str, Tensor] = {}
-    first = t.step
+    first, step = t.step, t.variant_step or stage.step
     while t.step < end:
-        for name, value in stage.step(t, batches, job.random(stage, t.step)).items():
+        for name, value in step(t, batches, job.random(stage, t.step)).items():
             sums[name] = sums.get(name, 0) + value.detach()
         for rate in t.rates.values():
             rate.step()

@@ -7,11 +7,14 @@ a comment, a docstring, a drawing or a table gives none, because days of trainin
 import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-CODE = ("cascade_core", "cascade_lab/data", "cascade_lab/devices.py", "cascade_lab/training")
+from torch import Tensor
+
+CODE = ("cascade_core", "cascade_lab/data", "cascade_lab/devices.py", "cascade_lab/training", "cascade_lab/variants.py")
 """The packages and modules that decide what every training comes to."""
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +23,14 @@ ROOT = Path(__file__).parents[2]
 def short_hash(content: Any) -> str:
     """Eight hex digits over what JSON can hold, whatever the order of its names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def hash_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over a network's weights, wherever they were read from."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(state[name].float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def without_prose(source: str, name: str = "<module>") -> str:

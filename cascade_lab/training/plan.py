@@ -16,22 +16,18 @@ from cascade_lab.training import profiles
 from cascade_lab.training.profiles import Profile
 
 SIZES = ["size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width"]
+SIZES += ["generator_kind", "dilated_widths", "critic_sees", "stage2_game"]
 SIZES += ["hole", "hole_color", "generator_fill", "context_encoder_bottleneck"]
 """The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
 
 
 class Parts(NamedTuple):
-    """What a stage's step works with.
+    """What a stage's step works with, by name."""
 
-    Attributes:
-        modules: what the step calls, by name: the networks, what is made of them (the cascade), the loss.
-        optimizers: one for each module that is updated, by the module's name.
-        constant: the optimizers whose learning rate stays, instead of rising and falling.
-    """
-
-    modules: Mapping[str, nn.Module]
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    constant: tuple[str, ...] = ()
+    modules: Mapping[str, nn.Module]  # what the step calls: the networks, what is made of them (the cascade), the loss
+    optimizers: Mapping[str, torch.optim.Optimizer]  # one for each module that is updated
+    constant: tuple[str, ...] = ()  # the optimizers whose learning rate stays, instead of rising and falling
+    step: steps.Step | None = None  # a variant's, in place of the stage's
 
 
 def with_adam(stage: "Stage", profile: Profile, modules: Mapping[str, nn.Module]) -> Parts:
@@ -43,28 +39,16 @@ def with_adam(stage: "Stage", profile: Profile, modules: Mapping[str, nn.Module]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage trains, and from which weights. Its settings are those of the profile that begin with its key.
+    """What a stage trains, and from which weights. Its settings are those of the profile that begin with its key."""
 
-    Attributes:
-        number: 1 to 4, or the name of a baseline that is trained.
-        step: one step, as in `cascade_core.steps`.
-        networks: what is trained and saved, by name.
-        starts_from: network -> stage whose weights it starts from.
-        assemble: from the stage, a profile and the networks to what the step works with.
-        check: raises ``ValueError`` or ``RuntimeError`` for a profile that the stage cannot be trained with.
-        batches: how many batches of photos a step takes.
-        code: modules besides the core, the data and the training that decide the outcome, as in `naming.code_hash`.
-    """
-
-    number: int | str
+    number: int | str  # 1 to 4, or the name of a baseline that is trained
     title: str
     step: steps.Step
-    networks: tuple[str, ...]
-    starts_from: Mapping[str, int] = field(default_factory=dict)
-    assemble: Callable[["Stage", Profile, Mapping[str, nn.Module]], Parts] = with_adam
-    check: Callable[[Profile], None] = lambda profile: None
-    batches: Callable[[Profile], int] = lambda profile: 1
-    code: tuple[str, ...] = ()
+    networks: tuple[str, ...]  # what is trained and saved
+    starts_from: Mapping[str, int] = field(default_factory=dict)  # network -> stage whose weights it starts from
+    assemble: Callable[["Stage", Profile, Mapping[str, nn.Module]], Parts] = with_adam  # raises for what cannot work
+    batches: Callable[[Profile], int] = lambda profile: 1  # of photos that a step takes
+    code: tuple[str, ...] = ()  # what decides the outcome besides `naming.CODE`
 
     @property
     def key(self) -> str:
@@ -96,21 +80,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """With which settings, on what, where and until when stages are trained.
-
-    Attributes:
-        photos: the training photos.
-        out: the folder under which the stages' folders stand.
-        fabric: the devices to train on.
-        until: the time of `time.monotonic` at which to stop at the latest.
-    """
+    """With which settings, on what, where and until when stages are trained."""
 
     profile: Profile
     photos: data.Photos | data.Shards
-    out: Path
+    out: Path  # the folder under which the stages' folders stand
     seed: int
     fabric: Fabric
-    until: float = math.inf
+    until: float = math.inf  # the time of `time.monotonic` at which to stop at the latest
 
     @property
     def precision(self) -> str:

@@ -65,6 +65,7 @@ RULES: dict[str, Rule] = {
     "positive": (float, "above 0", lambda v: v > 0),
     "weight": (float, "0 or above", lambda v: v >= 0),
     "widths": (tuple[int, ...], "five whole numbers of at least 1", lambda v: len(v) == 5 and min(v) >= 1),
+    "resolutions": (tuple[int, ...], "three whole numbers of at least 1", lambda v: len(v) == 3 and min(v) >= 1),
     "range": (tuple[float, float], "two shares, 0 <= low <= high <= 1", lambda v: 0 <= v[0] <= v[1] <= 1),
     "color": (tuple[float, float, float], "three values in [0, 1]", lambda v: min(v) >= 0 and max(v) <= 1),
     "mix": (
@@ -78,7 +79,7 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "fill": (str, "one of " + ", ".join(FILLS), lambda v: v in FILLS),
-    "vgg": (str, "imagenet, random or a path", bool),
+    "vgg": (str, "imagenet, caffe, random, or caffe:PATH or imagenet:PATH", bool),
 }
 """What the checks of ``profiles.toml`` mean: a value's type, the words of a message, and the test of a value."""
 
@@ -146,6 +147,11 @@ class Profile(BaseModel):
                 hint = f" (did you mean {close[0]}?)" if close else ""
                 raise ValueError(f"unknown setting {key!r}{hint}; the settings are {', '.join(SETTINGS)}")
         return validated({**dict(self), **changes}, f"profile {self.name!r}:")
+
+    @property
+    def critic_side(self) -> int:
+        """Of the square that critic and perceptual loss see, px: the image, or the hole with a rim."""
+        return self.size if self.critic_sees == "image" else min(self.size, -(-(self.hole + 8) // 32) * 32)
 
     @property
     def context_encoder_steps(self) -> int:

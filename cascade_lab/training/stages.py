@@ -23,51 +23,67 @@ from torch.optim.swa_utils import update_bn
 from cascade_core import steps
 from cascade_core.losses import GeneratorLoss, PerceptualLoss
 from cascade_core.models import Cascade, Critic, DeblurDenoiseNet, InpaintingGenerator
-from cascade_lab import data, devices, provenance
-from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator
-from cascade_lab.training import checkpoints, context_encoder, loop, naming, profiles
+from cascade_lab import data, devices, provenance, variants
+from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator, context_encoder_step
+from cascade_lab.training import checkpoints, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
 from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
 from cascade_lab.training.profiles import Profile
 
 __all__ = ["STAGES", "TRAININGS", "Job", "Paused", "Run", "Stage", "TrainingError", "build", "load", "sizes", "train"]
 
-BUILD: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "generator": lambda s: InpaintingGenerator(
-        tuple(s["generator_widths"]), s["generator_blocks"], s["generator_fill"]
+BUILD: dict[str, Callable[[Profile], nn.Module]] = {
+    "generator": lambda p: (
+        variants.DilatedGenerator(p.dilated_widths, p.generator_blocks)
+        if p.generator_kind == "dilated"
+        else InpaintingGenerator(p.generator_widths, p.generator_blocks, p.generator_fill)
     ),
-    "critic": lambda s: Critic(s["size"], tuple(s["critic_widths"]), s["critic_hidden"]),
-    "deblur_denoise": lambda s: DeblurDenoiseNet(s["deblur_denoise_width"]),
-    "context_encoder": lambda s: ContextEncoder(
-        s["size"], s["hole"], s["hole_color"], tuple(s["generator_widths"]), s["context_encoder_bottleneck"]
+    "critic": lambda p: (
+        variants.PatchCritic(p.critic_widths[0])
+        if p.stage2_game == "hinge"
+        else Critic(p.critic_side, p.critic_widths, p.critic_hidden)
     ),
-    "discriminator": lambda s: Discriminator(s["size"], tuple(s["generator_widths"])),
+    "deblur_denoise": lambda p: DeblurDenoiseNet(p.deblur_denoise_width),
+    "context_encoder": lambda p: ContextEncoder(
+        p.size, p.hole, p.hole_color, p.generator_widths, p.context_encoder_bottleneck
+    ),
+    "discriminator": lambda p: Discriminator(p.size, p.generator_widths),
 }
 
 
-def build(name: str, settings: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """A network with fresh weights by its name in ``BUILD``, in the settings' size.
+def build(name: str, profile: Profile, seed: int = 0) -> nn.Module:
+    """A network with fresh weights by its name in ``BUILD``, in the profile's size.
 
     The weights depend on the name and the seed alone, so variants that are compared start from the same ones.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(devices.random_for("cpu", seed, name).initial_seed())
-        return BUILD[name](settings)
+        return BUILD[name](profile)
 
 
-def wasserstein(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
-    """Generator and critic under RMSProp, as the paper says; the generator's loss of equation 7."""
-    features = PerceptualLoss(profile.perceptual_weights) if profile.perceptual_weight else None
-    loss = GeneratorLoss(profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight, features)
+def adversarial(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """Generator and critic under RMSProp, as the paper says, with equation 7's loss; or a variant's game under Adam."""
+    side = None if profile.critic_sees == "image" else profile.critic_side
+    features = PerceptualLoss(profile.perceptual_weights, side=side) if profile.perceptual_weight else None
+    weights = (profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight)
     rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
-    optimizers = {name: torch.optim.RMSprop(networks[name].parameters(), rate) for name, rate in rates.items()}
-    return Parts({**networks, "loss": loss}, optimizers, constant=("critic",))
+    if profile.stage2_game == "hinge":
+        adam = {n: torch.optim.Adam(networks[n].parameters(), rate, betas=(0.5, 0.9)) for n, rate in rates.items()}
+        loss = variants.HoleLoss(*weights, features)
+        return Parts({**networks, "loss": loss}, adam, ("critic",), variants.hinge_step)
+    rms = {n: torch.optim.RMSprop(networks[n].parameters(), rate) for n, rate in rates.items()}
+    return Parts({**networks, "loss": GeneratorLoss(*weights, features)}, rms, ("critic",))
 
 
-def find_vgg(profile: Profile) -> None:
-    """Raise ``RuntimeError`` where the weights of the perceptual loss cannot be had."""
-    if profile.perceptual_weight:
-        PerceptualLoss(profile.perceptual_weights)
+def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
+    """The Context Encoder and its discriminator, each under Adam; rates' ratio and betas are of its train.lua."""
+    if profile.context_encoder_batch < 2:
+        raise ValueError(
+            "the Context Encoder has batch norm at one place an image: stage1_batch must be at least 2, got 1"
+        )
+    rates = {"context_encoder": 10 * profile.context_encoder_rate, "discriminator": profile.context_encoder_rate}
+    adam = {n: torch.optim.Adam(networks[n].parameters(), r, (0.5, 0.999), fused=True) for n, r in rates.items()}
+    return Parts(networks, adam)
 
 
 def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
@@ -83,9 +99,9 @@ STAGES: dict[int | str, Stage] = {
         steps.step_2,
         ("generator", "critic"),
         {"generator": 1},
-        assemble=wasserstein,
-        check=find_vgg,
-        batches=lambda profile: profile.critic_steps + 1,  # the critic's steps take batches of their own
+        assemble=adversarial,
+        # the critic's steps take batches of their own; the variant's takes the generator's
+        batches=lambda profile: 1 if profile.stage2_game == "hinge" else profile.critic_steps + 1,
     ),
     3: Stage(3, "stage 3: deblurring-denoising network", steps.step_3, ("deblur_denoise",)),
     4: Stage(
@@ -97,24 +113,27 @@ STAGES: dict[int | str, Stage] = {
         assemble=joined,
     ),
 }
-TRAININGS: dict[int | str, Stage] = {**STAGES, "context_encoder": context_encoder.STAGE}
+TRAININGS: dict[int | str, Stage] = STAGES | {
+    "context_encoder": Stage(
+        "context_encoder",
+        "Context Encoder",
+        context_encoder_step,
+        ("context_encoder", "discriminator"),
+        assemble=with_discriminator,
+        code=("cascade_lab/baselines/context_encoder.py",),
+    )
+}
 """The stages, and the baseline of Table 1 that is trained on the same photos."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished stage.
-
-    Attributes:
-        networks: the trained networks by name, in eval mode.
-        history: the loss curves, one dict of means for each ``log_every`` steps.
-        record: what made it: settings, seed, photos, time, device, versions, commit.
-    """
+    """A finished stage."""
 
     folder: Path
-    networks: dict[str, Any]
-    history: list[dict[str, float]]
-    record: dict[str, Any]
+    networks: dict[str, Any]  # by name, in eval mode
+    history: list[dict[str, float]]  # the loss curves: a dict of means for each ``log_every`` steps
+    record: dict[str, Any]  # what made it: settings, seed, photos, time, device, versions, commit
 
 
 def train(
@@ -170,13 +189,13 @@ def needed(stage: int | str, profile: Profile) -> list[int | str]:
 
 
 def check(stage: Stage, job: Job) -> None:
-    """Find out before the first step what would stop a run in the middle: the folder, the photos, the VGG's weights."""
+    """Find out before the first step what would stop a run in the middle: folder, photos, settings, VGG's weights."""
     try:
         checkpoints.try_writing(job.out / checkpoints.RECORD)
     except OSError as error:
         raise ValueError(f"nothing can be written to the output folder {job.out}: {error}") from error
     job.batches(stage, 0, 0)
-    stage.check(job.profile)
+    stage.assemble(stage, job.profile, {name: build(name, job.profile) for name in stage.trains(job.profile)})
 
 
 def load(weights: str | Path) -> dict[str, Any]:
@@ -193,12 +212,13 @@ def load(weights: str | Path) -> dict[str, Any]:
     networks = {}
     with checkpoints.explained(f"the header of {path} does not fit its weights", "take another copy of the file"):
         some = dict(profiles.read("smoke"))
-        known = profiles.validated({**some, **{name: settings[name] for name in SIZES}}, "its")
+        wanted = [name for name in SIZES if name in settings or name not in profiles.DEFAULTS]  # older files have fewer
+        known = profiles.validated({**some, **{name: settings[name] for name in wanted}}, "its")
         for name, state in states.items():
             if name == "generator" and known.generator_blocks > len(state):
                 raise ValueError(f"it holds fewer tensors than its generator_blocks, {known.generator_blocks}")
             with torch.device("meta"):
-                network = build(name, sizes(known))
+                network = build(name, known)
             kinds = {key: value.dtype for key, value in network.state_dict().items()}
             network.load_state_dict({key: v.to(kinds.get(key, v.dtype)) for key, v in state.items()}, assign=True)
             networks[name] = network.eval()
@@ -208,14 +228,16 @@ def load(weights: str | Path) -> dict[str, Any]:
 def fit(stage: Stage, job: Job) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
     profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
-    networks = {name: build(name, sizes(profile), job.seed) for name in stage.trains(profile)}
+    networks = {name: build(name, profile, job.seed) for name in stage.trains(profile)}
     for name, source in stage.sources(profile).items():
         networks[name] = load(folder_of(source, job) / checkpoints.WEIGHTS)[name]
     t = prepare(stage, profile, fabric, networks)
     rule = stage.setting(profile, "batch_norm", "plain")
     if rule == "freeze":
         measure_batch_norm(t, stage, job)
-        steps.freeze_batch_norm(t.modules["cascade"])
+        for module in t.modules["cascade"].modules():
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                module.eval()
     loop.run(t, stage, job, folder)
     if rule == "reestimate":
         measure_batch_norm(t, stage, job)
@@ -255,14 +277,17 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
         "effective_batch": ranks * stage.setting(profile, "batch"),
     }
     if "perceptual_weights" in settings:
-        record["perceptual_weights"] = profile.perceptual_weights if profile.perceptual_weight else "none"
+        features = getattr(t.modules["loss"], "features", None)
+        record["perceptual_weights"] = features.weights if features else "none"
+        record["perceptual_hash"] = naming.hash_of(features.state_dict()) if features else "none"
     return record
 
 
 def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module]) -> FabricTraining:
     """The networks of a stage with their optimizers, ready for its first step."""
-    parts = stage.assemble(stage, profile, networks)
-    return FabricTraining(profile, fabric, networks, parts, stage.setting(profile, "steps"))
+    return FabricTraining(
+        profile, fabric, networks, stage.assemble(stage, profile, networks), stage.setting(profile, "steps")
+    )
 
 
 def folder_of(number: int | str, job: Job) -> Path:

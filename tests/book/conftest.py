@@ -27,15 +27,33 @@ def notebook(*cells: str, parameters: str = PARAMETERS):
     return nb
 
 
+# In place of Jupyter Book, which takes seconds for each build: a page is its notebook's text, and a link to a page that
+# is not there is a fault. Jupyter Book itself runs in test_render.py.
+QUICK = """
+def jupyter_book(build, output, *options, **manner):
+    html = output / "_build" / "html"
+    html.mkdir(parents=True)
+    for source in (build / "stage").glob("*.*"):
+        (html / f"{source.stem}.html").write_text(source.read_text("utf-8"), "utf-8")
+    lost = "nowhere.md" in (html / "index.html").read_text("utf-8")
+    return subprocess.CompletedProcess([], int(lost), "index.md: WARNING: nowhere.md" if lost else "")
+
+
+"""
+
+
 class Book:
     """A copy of the project's workflow with chapters a, b and c, where c stands on a."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, quick: bool = False):
         self.root, self.book, self.build = root, root / "book", root / "_build"
         self.tools = self.book / "tools"
         self.tools.mkdir(parents=True)
         for name in ("build.py", "command.py", "execute.py", "inputs.py", "offline.py", "render.py"):
             shutil.copy(TOOLS / name, self.tools)
+        if quick:
+            main, render = 'if __name__ == "__main__":', self.tools / "render.py"
+            render.write_text(render.read_text().replace(main, QUICK.lstrip() + main))
         shutil.copy(ROOT / "_config.yml", root)
         needs = 'NEEDS = {"c": ["a"]}'
         text, count = re.subn(r"NEEDS = \{.*?\n\}", needs, (TOOLS / "Snakefile").read_text(), flags=re.S)
@@ -71,14 +89,17 @@ class Book:
         env = os.environ | environment
         return subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
 
-    def execute(self, name: str, timeout: float = 60, env=None, **parameters) -> subprocess.CompletedProcess:
-        """Runs one chapter as the workflow does."""
+    def execute(
+        self, name: str, timeout: float = 60, env=None, script="execute.py", **parameters
+    ) -> subprocess.CompletedProcess:
+        """Runs one chapter as the workflow does, or by another script of the tools."""
         inputs = self.build / "smoke" / "inputs" / f"{name}.json"
         inputs.parent.mkdir(parents=True, exist_ok=True)
         inputs.write_text(json.dumps({"parameters": parameters}))
-        command = [sys.executable, self.tools / "execute.py", self.book / f"{name}.ipynb"]
+        command = [sys.executable, self.tools / script, self.book / f"{name}.ipynb"]
         options = ["--build", self.build / "smoke", "--timeout", str(timeout)]
-        return subprocess.run([*command, *options], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+        manner = {"capture_output": True, "text": True, "env": env, "stdin": subprocess.DEVNULL}
+        return subprocess.run([*command, *options], **manner)
 
     def executed(self, name: str) -> Path:
         return self.build / "smoke" / "executed" / f"{name}.ipynb"
@@ -93,8 +114,3 @@ PLACE = "ein Büchlein's {copy}, $(HOME)"  # a folder may have any name
 @pytest.fixture
 def book(tmp_path) -> Book:
     return Book(tmp_path / PLACE)
-
-
-@pytest.fixture(scope="module")
-def shared_book(tmp_path_factory) -> Book:
-    return Book(tmp_path_factory.mktemp("made") / PLACE)

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import render
 import torch
 from PIL import Image
 
@@ -263,8 +264,9 @@ def test_a_notebook_holds_all_that_it_needs(visit, site):
     shown = demo.show().data
     (site / "notebook" / "index.html").write_text(PAGE.format(shown))
     restored(visit(page="notebook/index.html"))
-    assert len(demo.light(shown)) < 15_000
-    assert demo.light(shown).replace("640px", "480px") == (site / "_static" / "demo" / "demo.html").read_text()
+    page = render.LARGE.sub("", shown)  # in the book
+    assert page.replace("640px", "480px") == (site / "_static" / "demo" / "demo.html").read_text()
+    assert len(page) < 15_000
 
 
 def test_nothing_is_read_before_it_is_asked_for(visit):

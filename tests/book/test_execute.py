@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import execute
 import nbformat
@@ -91,103 +93,127 @@ def test_parameters_and_surroundings_of_a_chapter(book, tmp_path):
     assert not book.partial("a").exists()
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("\n# about\nraise RuntimeError('no\\nway')", "chapter a, cell 4 (# about): RuntimeError: no way"),
-        ("import os\nos.kill(os.getpid(), 9)", "chapter a, cell 4 (import os): the kernel was killed"),
-        ("raise SystemExit(0)", "chapter a, cell 4 (raise SystemExit(0)): SystemExit: 0"),
-    ],
-)
-def test_a_failure_names_the_cell_and_leaves_the_partial_notebook_alone(book, code, message):
-    book.write("a", notebook("print('before')", code, "print('after')"))
+FAILURES = {
+    "a": ("\n# about\nraise RuntimeError('no\\nway')", "chapter a, cell 4 (# about): RuntimeError: no way"),
+    "b": ("import os\nos.kill(os.getpid(), 9)", "chapter b, cell 4 (import os): the kernel was killed"),
+    "c": ("raise SystemExit(0)", "chapter c, cell 4 (raise SystemExit(0)): SystemExit: 0"),
+}
+
+
+def test_a_failure_names_the_cell_and_leaves_the_partial_notebook_alone(book):
     book.executed("a").parent.mkdir(parents=True)
-    book.executed("a").write_text("an older copy")
-    run = book.execute("a", seed=1)
-    assert run.returncode == 1
-    assert message in run.stdout
-    assert not book.executed("a").exists()
-    assert "before" in text(nbformat.read(book.partial("a"), 4))
-    assert "after" not in text(nbformat.read(book.partial("a"), 4))
+    for name, (code, _) in FAILURES.items():
+        book.write(name, notebook("print('before')", code, "print('after')"))
+        book.executed(name).write_text("an older copy")
+    with ThreadPoolExecutor() as pool:  # each waits for its kernel most of the time
+        runs = dict(zip(FAILURES, pool.map(lambda name: book.execute(name, seed=1), FAILURES), strict=True))
+    for name, (_, message) in FAILURES.items():
+        assert runs[name].returncode == 1
+        assert message in runs[name].stdout
+        assert not book.executed(name).exists()
+        assert "before" in text(nbformat.read(book.partial(name), 4))
+        assert "after" not in text(nbformat.read(book.partial(name), 4))
+
+
+# The limit counts from the first cell's note, whatever time a busy machine takes to come that far.
+FROM_THE_NOTE = """
+import pathlib, time
+import execute
+pids, watch = pathlib.Path({pids!r}), execute.watch
+def late(*arguments):
+    while not pids.exists():
+        time.sleep(0.1)
+    return watch(*arguments)
+execute.watch = late
+execute.run(execute.main)
+"""
 
 
 def test_the_limit_holds_for_the_whole_chapter_and_nothing_is_left_running(book):
     """No cell is long; together they are. The kernel and what it had started are gone."""
-    start = "import os, subprocess\nwork = subprocess.Popen(['sleep', '60'])\n"
-    note = f"print(os.getpid(), work.pid, file=open({str(book.root / 'pids')!r}, 'w'), flush=True)"
-    nap = "import time; time.sleep(2)"
-    book.write("a", notebook(start + note, *[nap] * 20))
-    run = book.execute("a", timeout=15, seed=1)  # a busy machine takes seconds to begin
+    start, pids = "import os, subprocess\nwork = subprocess.Popen(['sleep', '60'])\n", book.root / "pids"
+    note = f"print(os.getpid(), work.pid, file=open({str(pids)!r}, 'w'), flush=True)"
+    book.write("a", notebook(start + note, *["import time; time.sleep(1)"] * 20))
+    (book.tools / "late.py").write_text(FROM_THE_NOTE.format(pids=str(pids)))
+    run = book.execute("a", timeout=3, script="late.py", seed=1)
     assert run.returncode == 1
-    assert "(import time; time.sleep(2)): stopped after 15 s, the chapter's limit" in run.stdout
+    assert "(import time; time.sleep(1)): stopped after 3 s, the chapter's limit" in run.stdout
     assert book.partial("a").exists()
     assert not book.executed("a").exists()
-    pids = [int(word) for word in (book.root / "pids").read_text().split()]
-    gone = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5)
-    assert not gone[1]
+    running = [psutil.Process(int(pid)) for pid in pids.read_text().split() if psutil.pid_exists(int(pid))]
+    assert psutil.wait_procs(running, timeout=5)[1] == []
 
 
-def start(book, code: str) -> tuple[subprocess.Popen, psutil.Process]:
-    """A chapter whose second cell runs, and its kernel."""
-    book.write("a", notebook(code + "\nopen('running', 'w').close()\nimport time; time.sleep(60)"))
-    inputs = book.build / "smoke" / "inputs" / "a.json"
-    inputs.parent.mkdir(parents=True)
+def start(book, name: str) -> subprocess.Popen:
+    """A chapter whose second cell will wait."""
+    running = f"open({str(book.root / name)!r}, 'w').close()\nimport time; time.sleep(120)"
+    book.write(name, notebook(running))
+    inputs = book.build / "smoke" / "inputs" / f"{name}.json"
+    inputs.parent.mkdir(parents=True, exist_ok=True)
     inputs.write_text('{"parameters": {}}')
-    command = [sys.executable, book.tools / "execute.py", book.book / "a.ipynb", "--build", book.build / "smoke"]
-    process = subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (book.book / "running").exists():
+    command = [sys.executable, book.tools / "execute.py", book.book / f"{name}.ipynb", "--build", book.build / "smoke"]
+    return subprocess.Popen([*command, "--timeout", "120"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kernel(book, name: str, process: subprocess.Popen) -> psutil.Process:
+    """The kernel of a chapter that was started, when its second cell runs."""
+    while not (book.root / name).exists():
         assert process.poll() is None
         time.sleep(0.1)
     (kernel,) = [p for p in psutil.Process(process.pid).children() if "ipykernel_launcher" in " ".join(p.cmdline())]
-    return process, kernel
+    return kernel
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_ends_the_kernel_too(book, number):
+def test_a_signal_ends_the_kernel_too(book):
+    """All chapters are started together, since each waits for its kernel; the last one under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     try:
-        process, kernel = start(book, "pass")
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+        started = {number: start(book, number.name) for number in numbers}
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ignoring = start(book, "nohup")
     finally:
         signal.signal(signal.SIGHUP, before)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    assert psutil.wait_procs([kernel], timeout=10)[1] == []
-    assert not book.executed("a").exists()
-    if number == signal.SIGKILL:  # it leaves its scratch folder, which the next run clears
-        assert book.execute("a", timeout=8).returncode == 1
-    else:
-        assert process.returncode == 128 + number
-        assert out == "a: started\n"
-        end = f"execute.py: stopped by {number.name}; the next run goes on from what is finished"
-        assert err.splitlines()[-1] == end
-        assert "KeyboardInterrupt" not in err
-    assert not any((book.build / "smoke" / "scratch").iterdir())
-
-
-def test_under_nohup_a_hang_up_is_ignored(book):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process, _ = start(book, "pass")
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    process.send_signal(signal.SIGHUP)
+    for number, process in started.items():
+        name, below = number.name, kernel(book, number.name, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=90)
+        assert psutil.wait_procs([below], timeout=10)[1] == []
+        assert not book.executed(name).exists()
+        scratch = book.build / "smoke" / "scratch" / name
+        if number == signal.SIGKILL:  # it leaves its scratch folder, which the next run clears, whatever it comes to
+            assert scratch.exists()
+            assert book.execute(name, lost=1).returncode == 1
+        else:
+            assert process.returncode == 128 + number
+            assert out == f"{name}: started\n"
+            end = f"execute.py: stopped by {name}; the next run goes on from what is finished"
+            assert err.splitlines()[-1] == end
+            assert "KeyboardInterrupt" not in err
+        assert not scratch.exists()
+    kernel(book, "nohup", ignoring)
+    ignoring.send_signal(signal.SIGHUP)
     time.sleep(1)
-    assert process.poll() is None
-    process.terminate()
-    process.communicate(timeout=20)
+    assert ignoring.poll() is None
+    ignoring.terminate()
+    ignoring.communicate(timeout=90)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"parameters": 1}'])
-def test_inputs_that_are_missing_are_said_in_one_line(book, content):
-    path = book.build / "smoke" / "inputs" / "a.json"
-    path.parent.mkdir(parents=True)
+def test_inputs_that_are_missing_are_said(tmp_path, content):
+    path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)
+    remedy = "run `python book/tools/build.py a`, which writes it"
+    with pytest.raises(ValueError, match=re.escape(f"{path} does not hold the inputs of chapter a; {remedy}")):
+        execute.asked(path)
+
+
+def test_missing_inputs_are_said_in_one_line(book):
     command = [sys.executable, book.tools / "execute.py", book.book / "a.ipynb", "--build", book.build / "smoke"]
     run = subprocess.run([*command, "--timeout", "60"], capture_output=True, text=True)
     assert run.returncode == 1
-    remedy = "run `python book/tools/build.py a`, which writes it"
-    assert run.stderr == f"execute.py: {path} does not hold the inputs of chapter a; {remedy}\n"
+    assert re.fullmatch(r"execute\.py: .*/a\.json does not hold the inputs of chapter a; .*\n", run.stderr)
 
 
 def test_a_notebook_that_is_missing_is_said_in_one_line(book):

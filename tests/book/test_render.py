@@ -1,27 +1,39 @@
 """The pages: what Jupyter Book lets pass must not pass here."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import nbformat
 import pytest
 import render
 import yaml
+from nbformat import v4
 
-from .conftest import ROOT, notebook
+from .conftest import PLACE, ROOT, Book, notebook
 
 CAPTION = {"mystnb": {"figure": {"caption": "A line.", "name": "fig-line"}, "image": {"alt": "a line"}}}
 
 
 @pytest.fixture(scope="module")
-def book(shared_book):
-    """A book whose chapters ran once; each test renders it anew."""
+def book(tmp_path_factory):
+    """A book that was made once, with a terminal that cannot show what a chapter says, and with a git that fails."""
+    book = Book(tmp_path_factory.mktemp("made") / PLACE)
     nb = notebook("for i in range(3):\n    print('line', i)", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     nb.cells[3].metadata.update(CAPTION)
-    shared_book.write("a", nb)
-    (shared_book.root / "photos").mkdir()
-    run = shared_book.make("--data", str(shared_book.root / "photos"))
+    book.write("a", nb)
+    book.write("b", notebook("print('Größe Ω')"))
+    (book.root / "photos").mkdir()
+    program = book.root / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(book.root / 'asked'))}\nexit 1\n")
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    run = book.make("--data", str(book.root / "photos"), PATH=path, PYTHONIOENCODING="ascii")
     assert run.returncode == 0, run.stdout + run.stderr
-    return shared_book
+    return book
 
 
 def stage(book):
@@ -46,6 +58,15 @@ def test_the_page(book):
     assert re.search(r"For this page it took \d+ s and at most 0\.\d GB of memory: profile smoke, \d+ processor", page)
     assert str(book.root) not in page, "the cell with the parameters that were put in is not the reader's"
     assert str(book.root) not in (book.build / "html" / "_sources" / "a.ipynb").read_text()
+
+
+def test_the_book_needs_no_git(book):
+    """Neither a repository, which the small book is not in, nor the program."""
+    assert not (book.root / "asked").exists()
+
+
+def test_a_letter_that_the_terminal_cannot_show_is_on_the_page(book):
+    assert "Größe Ω" in (book.build / "html" / "b.html").read_text("utf-8")
 
 
 def test_a_stage_tells_of_its_long_run():
@@ -77,14 +98,18 @@ def test_a_page_of_the_contents_must_exist(book):
 
 def test_a_warning_is_an_error(book):
     """A link to nowhere, and a plot cell whose last line has a value: a second figure of the same name."""
-    nb = notebook("import matplotlib.pyplot as plt\nplt.plot([1, 2])")
-    nb.cells[2].metadata.update(CAPTION)
-    book.write("b", nb)
+    build = book.build / "smoke"
+    nb = nbformat.read(book.executed("a"), 4)
+    nb.cells[-1].metadata["mystnb"]["figure"]["name"] = "fig-twice"
+    nb.cells[-1].outputs.insert(0, v4.new_output("execute_result", {"text/plain": "[a line]"}, execution_count=3))
+    nbformat.write(nb, book.executed("b"))
     index = book.book / "index.md"
     index.write_text(index.read_text() + "\n[lost](nowhere.md)\n")
-    run = book.make("--data", str(book.root / "photos"))
-    assert run.returncode == 1
-    assert "pages: Jupyter Book found faults" in run.stderr
-    assert "nowhere.md" in run.stderr
-    assert "fig-line" in run.stderr
-    assert not (book.build / "smoke" / "done" / "pages").exists()
+    (build / "done" / "pages").unlink()
+    run = subprocess.run([sys.executable, book.tools / "render.py", "--build", build], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "pages: FAILED\n"), run.stderr
+    said = (build / "partial" / "pages.txt").read_text("utf-8")
+    assert "pages: Jupyter Book found faults" in said
+    assert "nowhere.md" in said
+    assert "fig-twice" in said
+    assert not (build / "done" / "pages").exists()

@@ -12,18 +12,22 @@ import subprocess
 import sys
 import time
 
+import build
+import command
+import inputs
 import psutil
 import pytest
 
-from .conftest import ROOT, notebook
+from .conftest import PLACE, ROOT, Book, notebook
 
 
 @pytest.fixture(scope="module")
-def book(shared_book):
-    run = shared_book.make()
+def book(tmp_path_factory):
+    book = Book(tmp_path_factory.mktemp("made") / PLACE, quick=True)
+    run = book.make()
     assert run.returncode == 0, run.stdout + run.stderr
-    assert shared_book.traced() == ["a", "b", "c"]
-    return shared_book
+    assert book.traced() == ["a", "b", "c"]
+    return book
 
 
 def page(book) -> str:
@@ -60,17 +64,26 @@ def test_only_the_changed_chapter_runs_again(book):
     assert "said again" in page(book)
 
 
+@pytest.mark.parametrize("path", ["cascade_core/models.py", "cascade_lab/show/a.svg", "cascade_lab/profiles.toml"])
+def test_a_package_is_its_sources_and_what_it_carries(book, path):
+    """Comments, too, because chapters show the sources."""
+    before, file = inputs.package_hash(book.root), book.root / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x = 1  # a comment\n")
+    assert inputs.package_hash(book.root) != before
+
+
 def test_a_change_to_a_package_or_a_result_runs_all_again(book):
-    """Also a comment, because chapters show the sources; also settings and weights."""
-    changes = ("cascade_core/models.py", "cascade_lab/models.py", "cascade_lab/profiles.toml", "results/w.safetensors")
-    for path in changes:
-        (book.root / path).write_text("x = 1  # a comment\n")
-        assert book.make("a", "b").returncode == 0
-        assert book.traced() == ["a", "b"], path
-    assert book.make("c").returncode == 0
-    assert book.traced() == ["c"]
-    inputs = json.loads((book.build / "smoke" / "inputs" / "a.json").read_text())
-    assert inputs["parameters"]["runs_folder"] == "../_build/runs"
+    assert book.make("b").returncode == 0
+    assert book.traced() == ["b"]
+    (book.root / "results" / "weights.safetensors").write_text("1")
+    assert book.make("b").returncode == 0
+    assert book.traced() == ["b"]
+    (book.root / "results" / "evaluations.parquet").write_text("1")
+    assert book.make("a", "b", "c").returncode == 0
+    assert book.traced() == ["a", "b", "c"]
+    asked = json.loads((book.build / "smoke" / "inputs" / "a.json").read_text())
+    assert asked["parameters"]["runs_folder"] == "../_build/runs"
 
 
 def test_seed_data_and_profile_run_again(book, tmp_path):
@@ -79,8 +92,8 @@ def test_seed_data_and_profile_run_again(book, tmp_path):
         change()
         assert book.make(*options).returncode == 0
         assert book.traced() == ["b"]
-        assert book.make(*options).returncode == 0
-        assert book.traced() == []
+    assert book.make(*options).returncode == 0
+    assert book.traced() == []
     assert book.make("--profile", "cpu", "b").returncode == 0
     assert book.traced() == ["b"]
 
@@ -123,12 +136,19 @@ def test_a_lost_copy_is_made_again(book):
         (["--cores", "two"], "argument --cores: 'two' is not a number above zero or the word all"),
     ],
 )
-def test_what_cannot_be_made_is_said_in_one_line(book, options, message):
-    run = book.make(*options)
-    assert run.returncode != 0
-    assert message in run.stderr
-    assert len(run.stderr.splitlines()) == 1
-    assert run.stdout == ""
+def test_what_cannot_be_made_is_said_in_one_line(book, options, message, monkeypatch, capsys):
+    monkeypatch.setattr(build, "TOOLS", book.tools)
+    monkeypatch.setattr(build, "BUILD", book.build)
+    monkeypatch.setattr(sys, "argv", ["build.py", *options])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own stay as they are
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        command.run(build.main)
+    output, error = capsys.readouterr()
+    assert ended.value.code != 0
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert output == ""
 
 
 def test_a_build_folder_that_cannot_be_written_is_named(book):
@@ -160,7 +180,7 @@ def test_a_second_build_waits_and_a_signal_ends_the_first(book, number):
     below = psutil.Process(first.pid).children(recursive=True)
     snakemake = int((book.build / "lock").read_text())
     os.kill(snakemake if number == signal.SIGKILL else first.pid, number)
-    out, err = first.communicate(timeout=20)
+    out, err = first.communicate(timeout=90)
     if number != signal.SIGKILL:
         assert first.returncode == 128 + number
         assert err == f"build.py: stopped by {number.name}; the next run goes on from what is finished\n"
@@ -168,10 +188,13 @@ def test_a_second_build_waits_and_a_signal_ends_the_first(book, number):
     assert first.returncode != 0
     assert psutil.wait_procs(below, timeout=5)[1] == []
     assert not any((book.build / "smoke" / "scratch").iterdir())
+
+
+def test_what_a_signal_ended_does_not_block_the_next_run(book):
     book.write("a", notebook(book.trace("a")))
-    assert book.make("a").returncode == 0, "what a signal ended must not block the next run"
+    assert book.make("a").returncode == 0
     assert not book.partial("a").exists()
-    book.traced()
+    assert book.traced() == ["a"]
 
 
 def test_what_a_killed_run_has_left_is_cleared(book):
@@ -190,31 +213,26 @@ def test_what_a_killed_run_has_left_is_cleared(book):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_that_cannot_show_a_letter_ends_nothing(book, encoding):
-    """The chapter's failure names its cell, and the build's folder is in the last line."""
+def test_a_terminal_that_cannot_show_a_letter_still_learns_which_cell_failed(book, encoding):
     book.write("b", notebook("print('Größe')\n1 / 0  # Ω"))
     run = book.make("b", PYTHONIOENCODING=encoding)
     assert run.returncode == 1
     assert "chapter b, cell 3 (print('" in run.stderr
     assert "ZeroDivisionError" in run.stderr
     assert "Traceback" not in run.stderr
-    book.write("b", notebook("print('Größe Ω')", book.trace("b")))
-    run = book.make(PYTHONIOENCODING=encoding)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "Größe Ω" in (book.build / "html" / "b.html").read_text("utf-8")
 
 
-def test_the_book_needs_no_git(book, tmp_path):
-    """Neither a repository, which the small book is not in, nor the program."""
-    program = tmp_path / "bin" / "git"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(tmp_path / 'asked'))}\nexit 1\n")
-    program.chmod(0o755)
-    book.write("a", notebook(book.trace("a"), "'without git'"))
-    run = book.make(PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "without git" in page(book)
-    assert not (tmp_path / "asked").exists()
+def test_a_fault_of_the_pages_is_a_failure(book):
+    book.write("b", notebook(book.trace("b")))
+    index = book.book / "index.md"
+    good = index.read_text()
+    index.write_text(good + "\n[lost](nowhere.md)\n")
+    run = book.make()
+    index.write_text(good)
+    assert run.returncode == 1
+    assert "pages: Jupyter Book found faults\nindex.md: WARNING: nowhere.md" in run.stderr
+    assert not (book.build / "smoke" / "done" / "pages").exists()
+    assert book.make().returncode == 0
 
 
 def test_snakemake_runs_the_workflow_by_itself(book):
@@ -260,11 +278,18 @@ class TestMake:
         assert f"data folder {value!r}: there is no such folder" in run.stderr
         assert not (checkout / "x").exists()
 
-    @pytest.mark.parametrize("name", ["PROFILE", "SEED", "CORES", "ONLY"])
+    @pytest.mark.parametrize("name", ["PROFILE", "SEED", "CORES"])
     def test_nor_are_those_of_the_other_names(self, checkout, name):
-        run = self.make(checkout, "bench" if name == "ONLY" else "book", f"{name}=$(shell touch x)`touch x`")
+        run = self.make(checkout, "book", f"{name}=$(shell touch x)`touch x`")
         assert run.returncode != 0
-        assert name == "ONLY" or "'$(shell touch x)`touch x`'" in run.stderr
+        assert "'$(shell touch x)`touch x`'" in run.stderr
+        assert not (checkout / "x").exists()
+
+    def test_nor_are_the_names_of_benchmarks(self, checkout):
+        (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\necho \"$* '$BENCHMARKS'\" >&2\nexit 1\n")
+        run = self.make(checkout, "bench", "ONLY=$(shell touch x)`touch x`")
+        assert run.returncode != 0
+        assert "-m benchmarks '$(shell touch x)`touch x`'" in run.stderr
         assert not (checkout / "x").exists()
 
     def test_links_of_a_book_that_is_not_built(self, checkout):

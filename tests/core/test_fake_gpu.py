@@ -31,6 +31,7 @@ from cascade_core.steps import Training
 SETTINGS = SimpleNamespace(
     hole=28,
     hole_color=HOLE_COLOR,
+    critic_side=64,
     generator_fill="color",
     critic_steps=2,
     critic_clip=0.01,

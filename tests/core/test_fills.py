@@ -62,8 +62,8 @@ class TestCascadePlus:
     @pytest.fixture
     def networks(self):
         profile = profiles.read("smoke", {**SMALL, "generator_fill": "laplace and mask"})
-        settings = stages.sizes(profile)
-        return {name: stages.build(name, settings).eval() for name in ("generator", "deblur_denoise")}, settings
+        networks = {name: stages.build(name, profile).eval() for name in ("generator", "deblur_denoise")}
+        return networks, stages.sizes(profile)
 
     def test_in_the_tables(self, networks, photos):
         """Untrained, both networks return what they are given: the Laplace fill."""

@@ -56,15 +56,43 @@ class TestPerceptual:
         assert torch.equal(again.features[0].weight, perceptual.features[0].weight)
         assert not torch.equal(other.features[0].weight, perceptual.features[0].weight)
 
+    @pytest.mark.parametrize("convention", ["caffe", "imagenet"])
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-    def test_weights_from_a_path(self, suffix, tmp_path, perceptual):
+    def test_weights_from_a_path(self, suffix, convention, tmp_path, perceptual):
         state = {f"features.{k}": v + 1 for k, v in perceptual.features.state_dict().items()}
         state["classifier.0.weight"] = torch.zeros(1)
         path = tmp_path / f"vgg{suffix}"
         save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-        loaded = PerceptualLoss(str(path))
+        loaded = PerceptualLoss(f"{convention}:{path}")
         torch.testing.assert_close(loaded.features[0].weight, perceptual.features[0].weight + 1)
-        assert loaded.weights == str(path)
+        assert loaded.weights == f"{convention}:{path}"
+        assert (loaded.std[0].item() == pytest.approx(1 / 255)) == (convention == "caffe")
+
+    def test_the_authors_input_is_0_to_255_less_their_mean(self, tmp_path, perceptual):
+        """RGB from 0 to 255 less the mean of their release; torchvision rounds it to whole gray levels."""
+        path = tmp_path / "vgg.safetensors"
+        save_file({f"features.{k}": v for k, v in perceptual.features.state_dict().items()}, path)
+        loaded = PerceptualLoss(f"caffe:{path}")
+        images = torch.rand(1, 3, 8, 8)
+        wanted = 255 * images - torch.tensor([123.68, 116.779, 103.939]).view(3, 1, 1)
+        assert ((images - loaded.mean) / loaded.std - wanted).abs().max() < 0.7
+
+    def test_a_path_alone_must_name_its_normalization(self, tmp_path, perceptual):
+        state = {f"features.{k}": v for k, v in perceptual.features.state_dict().items()}
+        path = tmp_path / "vgg.safetensors"
+        for header in (None, {"convention": "torch"}):
+            save_file(state, path, header)
+            with pytest.raises(RuntimeError, match=r'does not say which normalization .* "caffe:PATH"'):
+                PerceptualLoss(str(path))
+        save_file(state, path, {"convention": "caffe"})
+        assert PerceptualLoss(str(path)).std[0].item() == pytest.approx(1 / 255)
+
+    def test_the_center_alone(self, perceptual, photos):
+        output, target = photos[:2], photos[2:]
+        center = PerceptualLoss("random", side=32)
+        torch.testing.assert_close(
+            center(output, target), perceptual(output[..., 16:48, 16:48], target[..., 16:48, 16:48])
+        )
 
     def test_no_silent_substitute(self, tmp_path, monkeypatch):
         def refuse(*_, **__):
@@ -72,7 +100,7 @@ class TestPerceptual:
 
         monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
         with pytest.raises(
-            RuntimeError, match=r'imagenet cannot be had \(no network\); choose .*"random", or the path'
+            RuntimeError, match=r'imagenet cannot be had \(no network\); choose .*"random", or "caffe:PATH"'
         ):
             PerceptualLoss("imagenet")
         with pytest.raises(RuntimeError, match="No such file or directory: 'nowhere.pth'"):

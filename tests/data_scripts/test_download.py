@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_scripts import download
-from data_scripts.download import DataError, fetch, unpack
+from data_scripts.download import DataError, Gone, fetch, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -78,7 +78,7 @@ def test_all_was_there_but_the_renaming(server, tmp_path):
 
 def test_wrong_hash_is_thrown_away(server, tmp_path):
     url = server.put("a.bin", CONTENT[:-1] + b"x")
-    with pytest.raises(DataError, match=f"expected {DIGEST}, got sha256:.*run the same command again"):
+    with pytest.raises(Gone, match=f"expected {DIGEST}, got sha256:.*run the same command again"):
         quick(url, tmp_path / "a.bin")
     assert names(tmp_path) == []
 
@@ -92,7 +92,7 @@ def test_truncated_at_the_server_without_a_length(server, tmp_path):
 
 
 def test_404_is_not_tried_again(server, tmp_path):
-    with pytest.raises(DataError, match=r"missing.bin: the server answers 404.*other sources"):
+    with pytest.raises(Gone, match=r"missing.bin: the server answers 404.*other sources"):
         quick(server.put("a.bin", CONTENT).replace("a.bin", "missing.bin"), tmp_path / "a.bin")
     assert len(server.asked) == 1
     assert names(tmp_path) == []
@@ -103,8 +103,9 @@ def test_a_busy_server_is_tried_again(server, tmp_path):
     server.errors = [503, 429]
     assert quick(url, tmp_path / "a.bin").read_bytes() == CONTENT
     server.errors = [503] * 3
-    with pytest.raises(DataError, match="503.*3 times"):
+    with pytest.raises(DataError, match="503.*3 times") as raised:
         quick(url, tmp_path / "b.bin")
+    assert not isinstance(raised.value, Gone)
 
 
 def test_no_server(tmp_path):
@@ -116,7 +117,10 @@ def test_no_server(tmp_path):
 def test_progress_says_how_far_it_is(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(download, "QUIET", {"mininterval": 0, "ascii": True})
     (tmp_path / "a.bin.part").write_bytes(CONTENT[:60_000])
-    quick(server.put("a.bin", CONTENT), tmp_path / "a.bin")
+    url = server.put("a.bin", CONTENT)
+    fetch(url, tmp_path / "b.bin", shown=False)
+    assert capsys.readouterr().err == ""
+    quick(url, tmp_path / "a.bin")
     shown = capsys.readouterr().err
     assert "a.bin:  20%|" in shown
     assert "60.0k/300k" in shown

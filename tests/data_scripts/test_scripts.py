@@ -13,7 +13,7 @@ from torchvision.datasets import Imagenette
 
 from cascade_lab import cli
 from cascade_lab.data import open_photos
-from cascade_lab.data.manifest import parse_manifest
+from cascade_lab.data.manifest import read_manifest
 from data_scripts import bsd300, folder, imagenet, imagenette
 from data_scripts.download import DataError
 
@@ -24,7 +24,7 @@ def tree(folder):
 
 class TestBSD300:
     def test_committed_manifest(self):
-        manifest = parse_manifest(bsd300.MANIFEST.read_text(), "bsd300.json")
+        manifest = read_manifest(bsd300.MANIFEST)
         rows = manifest["files"]
         assert [sum(row["split"] == split for row in rows) for split in ("train", "test")] == [200, 100]
         assert len({row["file"].split("/")[1] for row in rows}) == len({row["sha256"] for row in rows}) == 300
@@ -300,7 +300,7 @@ class TestCommand:
             assert (ended.returncode, ended.stderr) == (0, "")
             assert "1 train photos, 1 files left out: " in ended.stdout
 
-    @pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder"])
+    @pytest.mark.parametrize("script", ["bsd300", "imagenette", "imagenet", "folder", "trainingset"])
     def test_help(self, script):
         ended = self.call("-m", f"data_scripts.{script}", "--help")
         assert f"Usage: cascade data {script}" in ended.stdout
@@ -348,9 +348,11 @@ class TestCommand:
 
 
 class TestManifest:
-    def text(self, file: str) -> str:
+    @staticmethod
+    def read(folder, file: str) -> dict:
         row = {"file": file, "size": 1, "sha256": "0", "split": "train", "photos": 1}
-        return json.dumps({"name": "x", "files": [row], "skipped": {}})
+        (folder / "manifest.json").write_text(json.dumps({"name": "x", "files": [row], "skipped": {}}))
+        return read_manifest(folder / "manifest.json")
 
     @pytest.mark.parametrize(
         "file",
@@ -359,10 +361,10 @@ class TestManifest:
             *("a;b/.tar", "a>b.tar", "a\\b.tar", "a{1..9}.tar", "../a.tar", "/a.tar", "a*.tar", "x'y/.tar"),
         ],
     )
-    def test_shards_with_names_that_mean_something_to_a_shell_are_refused(self, file):
+    def test_shards_with_names_that_mean_something_to_a_shell_are_refused(self, file, tmp_path):
         with pytest.raises(ValueError, match="is no manifest of data_scripts"):
-            parse_manifest(self.text(file), "manifest.json")
+            self.read(tmp_path, file)
 
     @pytest.mark.parametrize("file", ["train-000000.tar", "a/b_c.1.tar", "Bücher (2).tar", "a,b+c=d~e@f.tar"])
-    def test_other_shards_are_read(self, file):
-        assert parse_manifest(self.text(file), "manifest.json")["files"][0]["file"] == file
+    def test_other_shards_are_read(self, file, tmp_path):
+        assert self.read(tmp_path, file)["files"][0]["file"] == file

@@ -4,8 +4,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
+import time
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -24,21 +27,19 @@ from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, profiles, stages
 
 SMALL = Protocol(64, 28, "crop")
-SIZES = stages.sizes(
-    profiles.read("smoke", {"generator_widths": (4,) * 5, "generator_blocks": 1, "deblur_denoise_width": 4})
-)
+TINY = profiles.read("smoke", {"generator_widths": (4,) * 5, "generator_blocks": 1, "deblur_denoise_width": 4})
 
 
-@pytest.fixture
-def weights(tmp_path):
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
     """Files as the stages leave them: 2 (generator and critic), 3 (refinement network), 4 (both), and another."""
-    paths = {}
+    paths, folder = {}, tmp_path_factory.mktemp("weights")
     stages_of = {2: ("generator", "critic"), 3: ("deblur_denoise",), 4: ("generator", "deblur_denoise")}
     stages_of["ce"] = ("context_encoder", "discriminator")
     for stage, names in stages_of.items():
-        networks = {name: stages.build(name, SIZES, seed=len(paths)) for name in names}
-        paths[stage] = tmp_path / f"stage{stage}" / "weights.safetensors"
-        checkpoints.save_weights(paths[stage], networks, {"stage": stage, "settings": SIZES})
+        networks = {name: stages.build(name, TINY, seed=len(paths)) for name in names}
+        paths[stage] = folder / f"stage{stage}" / "weights.safetensors"
+        checkpoints.save_weights(paths[stage], networks, {"stage": stage, "settings": stages.sizes(TINY)})
     return paths
 
 
@@ -50,6 +51,19 @@ def folder(tmp_path, photos):
     for i, pixels in enumerate((photos[:3] * 255).byte().permute(0, 2, 3, 1).numpy()):
         Image.fromarray(pixels).save(path / f"{i}.png")
     return path
+
+
+@pytest.fixture(scope="module")
+def tuning():
+    """Two training crops of 64 px."""
+    return next(iter(data.training_batches(data.open_photos(None, "train"), 64, 2, 0, 0, 1)))
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    """scikit-image's photos at half their size, by what they show."""
+    photos = [pair for split in ("train", "test") for pair in data.open_photos(None, split).items()]
+    return {file.split(".")[0]: photo.reduce(2) for file, photo in photos}
 
 
 class TestProtocol:
@@ -114,20 +128,19 @@ class TestMethods:
         found = methods.k_nearest(photos[:1])(degraded)
         torch.testing.assert_close(found[0], photos[0])  # the one neighbor there is
 
-    def test_tuned_chain_is_better_than_its_fill(self, photos):
+    def test_tuned_chain_is_better_than_its_fill(self, photos, tuning):
         protocol = Protocol(64, 28, level="medium")
-        crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        method, steps = methods.tuned_chain(crops, protocol)
+        method, steps = methods.tuned_chain(tuning, protocol)
         assert steps[0] == "laplace"
         assert len(steps) == 3
         fills = {"chain": method, "laplace": methods.from_inpainter(laplace)}
         found = tables.by_method(evaluate.evaluate(fills, photos, protocol))
         assert (found["chain"]["psnr_whole"] > found["laplace"]["psnr_whole"] + 1).all()
 
-    def test_blind_chain_is_given_nothing(self, photos):
+    def test_blind_chain_is_given_nothing(self, photos, tuning, monkeypatch):
+        monkeypatch.setattr(methods, "GUESSES", methods.GUESSES[1:4])
         protocol = Protocol(64, 28, level="medium")
-        crops = next(iter(data.training_batches(data.open_photos(None, "train"), 64, 4, 0, 0, 1)))
-        blind, _ = methods.tuned_chain(crops, protocol, blind=True)
+        blind, _ = methods.tuned_chain(tuning, protocol, blind=True)
         degraded = degraded_images(photos, protocol)
         wrong = degraded._replace(kernels=torch.ones_like(degraded.kernels), sigma=torch.zeros_like(degraded.sigma))
         output = blind(degraded)
@@ -161,11 +174,24 @@ def test_evaluate_measures_each_method_on_the_same_images(photos):
     assert (found["laplace"]["seconds"] > 0).all()
 
 
-def test_evaluate_tells_how_far_it_is(photos):
-    done = []
+def test_a_terminal_shows_how_far_a_method_is(photos, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = io.StringIO(), Terminal()
     crops = photos.repeat(20, 1, 1, 1)[:70]
-    evaluate.evaluate({"input": lambda degraded: degraded.images}, crops, SMALL, progress=done.append)
-    assert done == [50, 70]
+
+    def slow(degraded):
+        time.sleep(0.11)  # the bar is written ten times a second
+        return degraded.images
+
+    degraded = degraded_images(crops, SMALL)
+    for stream in shown:
+        monkeypatch.setattr(sys, "stderr", stream)
+        methods.restore_all(slow, degraded, "slow")
+    assert shown[0].getvalue() == ""
+    assert re.findall(r"slow: +\d+%.*?(\d+/\d+)", shown[1].getvalue()) == ["0/70", "50/70"]
 
 
 def test_a_network_that_has_diverged_is_nan_and_no_table_takes_it(photos, weights):
@@ -179,7 +205,7 @@ def test_a_network_that_has_diverged_is_nan_and_no_table_takes_it(photos, weight
     for metric in ("psnr_hole", "psnr_context", "ssim_whole"):
         assert found["cascade"][metric].isna().all()
         assert found["inpainted"][metric].notna().all()
-    for make in (tables.table_1, tables.table_3):
+    for make in (partial(tables.table_1, data_set="BSD300"), tables.table_3):
         with pytest.raises(ValueError, match="cascade has diverged: psnr_hole is not a number for 4 of 4 images"):
             make(results)
     with pytest.raises(ValueError, match="cascade has diverged: ssim_whole"):
@@ -190,21 +216,14 @@ class TestOverlap:
     """Photos that stand in both sets are found by what they show."""
 
     @pytest.fixture
-    def sets(self, tmp_path):
+    def sets(self, tmp_path, wheel):
         """Two test photos, and a folder for training photos with three others in it."""
-        for name in ("astronaut", "chelsea"):
-            (tmp_path / "test").mkdir(exist_ok=True)
-            self.wheel(name).save(tmp_path / "test" / f"{name}.png")
-        (tmp_path / "train").mkdir()
-        for name in ("coffee", "rocket", "hubble_deep_field"):
-            self.wheel(name).save(tmp_path / "train" / f"{name}.png")
+        names = {"test": ("astronaut", "chelsea"), "train": ("coffee", "rocket", "hubble_deep_field")}
+        for split, chosen in names.items():
+            (tmp_path / split).mkdir()
+            for name in chosen:
+                wheel[name].save(tmp_path / split / f"{name}.png", compress_level=1)
         return tmp_path / "train", tmp_path / "test"
-
-    @staticmethod
-    def wheel(name):
-        photos = {**dict(zip((p := data.open_photos(None, "test")).names, p, strict=True))}
-        photos |= dict(zip((p := data.open_photos(None, "train")).names, p, strict=True))
-        return next(photo for file, photo in photos.items() if file.startswith(name))
 
     @pytest.mark.parametrize(
         ("file", "change"),
@@ -216,10 +235,10 @@ class TestOverlap:
             ("deep/er/astronaut.png", lambda photo: photo),
         ],
     )
-    def test_a_copy_is_found(self, sets, file, change):
+    def test_a_copy_is_found(self, sets, wheel, file, change):
         train, test = sets
         (train / file).parent.mkdir(parents=True, exist_ok=True)
-        change(self.wheel("astronaut")).save(train / file)
+        change(wheel["astronaut"]).save(train / file)
         found = overlap.overlap(data.open_photos(train, "train"), data.open_photos(test, "test"))
         assert found == [(file, "astronaut.png")]
         with pytest.raises(ValueError, match=f"1 are \\({file} of .*train is astronaut.png of .*test\\)"):
@@ -329,12 +348,11 @@ class TestRecords:
         assert [run["weights"][0]["training"] for run in content["runs"].values()] == ["bb", "bb"]
 
     def test_a_record_of_another_file_is_not_the_weights_own(self, weights, tmp_path):
-        digest = checkpoints.sha256(weights[2])
-        beside = weights[2].with_name(checkpoints.RECORD)
-        beside.write_text(json.dumps({"title": "its own", "weights_sha256": digest}))
-        assert records.weights_record(weights[2])["training"]["title"] == "its own"
-        shutil.copy(weights[4], weights[2].with_name("copied.safetensors"))
-        copied = records.weights_record(weights[2].with_name("copied.safetensors"))
+        own = shutil.copy(weights[2], tmp_path / "own.safetensors")
+        beside = {"title": "its own", "weights_sha256": checkpoints.sha256(own)}
+        (tmp_path / checkpoints.RECORD).write_text(json.dumps(beside))
+        assert records.weights_record(own)["training"]["title"] == "its own"
+        copied = records.weights_record(shutil.copy(weights[4], tmp_path / "copied.safetensors"))
         assert "title" not in copied["training"]
         assert copied["training"]["stage"] == 4
 
@@ -434,7 +452,7 @@ class TestCommand:
         monkeypatch.setattr(evaluate, "restore_all", None)  # would fail if anything were restored
         more = [text.replace("PHOTOS", str(folder)) for text in more]
         before = sorted(os.listdir(folder))
-        with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
+        with pytest.raises(SystemExit, match=f"^[Ee]rror: .*{message}") as caught:
             self.run(folder, tmp_path / "r", *more)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "r").exists()

@@ -31,18 +31,26 @@ def random(network: torch.nn.Module) -> torch.nn.Module:
     return network.eval()
 
 
-@pytest.fixture(scope="module", params=["color", "laplace and mask"])
+KINDS = {
+    "color": {"generator_fill": "color"},
+    "laplace and mask": {"generator_fill": "laplace and mask"},
+    "dilated": {"generator_fill": "laplace and mask", "generator_kind": "dilated", "dilated_widths": (4, 4, 4)},
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
 def weights(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    profile = profiles.read("smoke", {**TINY, "generator_fill": request.param})
-    networks = {name: random(stages.build(name, stages.sizes(profile))) for name in ("generator", "deblur_denoise")}
+    profile = profiles.read("smoke", {**TINY, **KINDS[request.param]})
+    networks = {name: random(stages.build(name, profile)) for name in ("generator", "deblur_denoise")}
     checkpoints.save_weights(path, networks, {"stage": 4, "profile": "smoke", "settings": stages.sizes(profile)})
     return path
 
 
 def cascade(weights):
     networks = stages.load(weights)
-    return Cascade(networks["generator"], networks["deblur_denoise"]), networks["generator"].in_channels
+    channels = 4 if networks["generator"].fill == "laplace and mask" else 3
+    return Cascade(networks["generator"], networks["deblur_denoise"]), channels
 
 
 @pytest.fixture(scope="module")

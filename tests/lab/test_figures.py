@@ -45,7 +45,10 @@ class TestCurves:
 
     def test_logarithmic_only_above_zero(self):
         assert [axis.get_yscale() for axis in figures.curves(self.HISTORY).axes] == ["log", "linear"]
-        assert figures.curves(self.HISTORY, ["mse"], logarithmic=False).axes[0].get_yscale() == "linear"
+
+    def test_only_the_losses_that_are_named(self):
+        (axis,) = figures.curves(self.HISTORY, ["distance"]).axes
+        assert axis.get_title() == "distance"
 
     def test_refuses_an_empty_history(self):
         with pytest.raises(ValueError, match="empty"):

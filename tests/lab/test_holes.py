@@ -1,5 +1,7 @@
 """Holes that the paper does not have."""
 
+import functools
+
 import pytest
 import scipy.ndimage
 import skimage.morphology
@@ -64,9 +66,13 @@ def test_random_masks_refuse():
         brush_masks(1, 8, 8, seeded(), brush=(0, 0.1))
 
 
+@functools.cache
+def given(place):
+    return profiles.read("smoke", {"hole_place": place}), devices.fabric_for("32-true", "cpu")
+
+
 def training(place):
-    profile = profiles.read("smoke", {"hole_place": place})
-    return loop.FabricTraining(profile, devices.fabric_for("32-true", "cpu"), {}, plan.Parts({}, {}), 1)
+    return loop.FabricTraining(*given(place), {}, plan.Parts({}, {}), 1)
 
 
 def test_anywhere_means_half_of_the_batches_have_one_rectangle_elsewhere(photos):

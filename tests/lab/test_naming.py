@@ -33,7 +33,7 @@ def replace(root, module: str, old: str, new: str) -> None:
         ("cascade_core/steps.py", "    photo = next(photos)\n", "    photo = next(photos)  # one batch\n\n"),
         ("cascade_lab/training/loop.py", '"""The loop under', '"""A loop under'),
         ("cascade_lab/training/plan.py", '"""The settings that fix', '"""All settings that fix'),  # below a constant
-        ("cascade_lab/show/drawings.py", "COLUMNS = {", "COLUMNS = {**{}, "),
+        ("cascade_lab/show/figures.py", "alpha=0.3", "alpha=0.4"),
         ("cascade_lab/evaluation/tables.py", "def ", "async def "),
         ("cascade_lab/baselines/mean.py", "def mean", "def median"),
         ("cascade_lab/provenance.py", "timeout=60", "timeout=61"),
@@ -53,6 +53,7 @@ def test_prose_drawings_and_tables_orphan_no_training(module, old, new, copy):
         ("cascade_lab/training/loop.py", "0.5 * (1 + math.cos", "0.5 * (1 - math.cos"),
         ("cascade_lab/data/sources.py", "VERIFY = 5000", "VERIFY = 5001"),
         ("cascade_lab/devices.py", "<< 31", "<< 30"),
+        ("cascade_lab/variants.py", "F.relu(1 - real", "F.relu(2 - real"),
     ],
 )
 def test_another_step_loss_or_crop_has_another_name(module, old, new, copy):

@@ -16,9 +16,9 @@ SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "critic_wi
 @pytest.fixture
 def finished(tmp_path):
     """A finished run's weights: a small generator and its critic."""
-    settings = stages.sizes(profiles.read("smoke", SMALL))
-    networks = {name: stages.build(name, settings) for name in ("generator", "critic")}
-    about = {"stage": 2, "profile": "smoke", "settings": settings}
+    profile = profiles.read("smoke", SMALL)
+    networks = {name: stages.build(name, profile) for name in ("generator", "critic")}
+    about = {"stage": 2, "profile": "smoke", "settings": stages.sizes(profile)}
     checkpoints.finish(tmp_path / "run", networks, about, [{"step": 1.0, "mse": 0.5}], {"stage": 2, "seed": 7})
     return tmp_path / "run" / checkpoints.WEIGHTS
 
@@ -116,10 +116,10 @@ def test_the_recorded_numbers_come_out_again():
     recorded = tables.by_method(rows)
     assert list(recorded["cascade"].index) == data.crop_names(photos, protocol.size, protocol.mode)
     some = [0, 5, 12]
-    crops = data.test_crops(photos, protocol.size, protocol.mode)
+    crops = data.test_crops(photos, protocol.size, protocol.mode)[some]
     methods = from_weights(*(published.weights(name) for name in published.NAMES))
     assert {"cascade", "cascade+"} <= set(methods) <= set(recorded)
     for name, found in tables.by_method(evaluate(methods, crops, protocol)).items():
         for metric in ("psnr_hole", "psnr_context"):
             wanted = recorded[name][metric].iloc[some].tolist()
-            assert found[metric].iloc[some].tolist() == pytest.approx(wanted, abs=0.01)
+            assert found[metric].tolist() == pytest.approx(wanted, abs=0.01)

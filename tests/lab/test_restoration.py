@@ -14,24 +14,22 @@ from torch import nn
 from cascade_core import degradations
 from cascade_core.conventions import from_pixels
 from cascade_core.models import Cascade
-from cascade_lab import cli, data, devices, restoration
+from cascade_lab import cli, data, devices, photo_files, restoration
 from cascade_lab.data.brush import brush_masks
-from cascade_lab.restoration import files, tiles, windows
 from cascade_lab.training import checkpoints, profiles, stages
 
-SETTINGS = stages.sizes(
-    profiles.read(
-        "smoke",
-        {"size": 32, "hole": 14, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "deblur_denoise_width": 4},
-    )
+PROFILE = profiles.read(
+    "smoke",
+    {"size": 32, "hole": 14, "generator_widths": (4, 4, 4, 4, 4), "generator_blocks": 1, "deblur_denoise_width": 4},
 )
+SETTINGS = stages.sizes(PROFILE)
 SIZE, HOLE = SETTINGS["size"], SETTINGS["hole"]
 HOLE_COLOR = [round(255 * value) for value in SETTINGS["hole_color"]]
 
 
 def build(*names: str) -> dict[str, nn.Module]:
     """Untrained: the generator returns its input, the hole's color too, and the second network its own."""
-    return {name: stages.build(name, SETTINGS).eval() for name in names or ("generator", "deblur_denoise")}
+    return {name: stages.build(name, PROFILE).eval() for name in names or ("generator", "deblur_denoise")}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +50,12 @@ def lively():
 def photo():
     """A real photo, 150 x 100 px."""
     return np.asarray(data.open_photos(None, "test")[1].resize((150, 100)))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The same at 90 x 60 px, where holes of all kinds take half of the windows."""
+    return np.asarray(data.open_photos(None, "test")[1].resize((90, 60)))
 
 
 def hole_at(photo, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -79,7 +83,7 @@ def masks_of(height: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-SIZES = [(100, 150), (15, 20), (7, 40), (33, 32), (60, 1100)]
+SIZES = [(60, 90), (15, 20), (7, 40), (33, 32), (60, 1100)]
 CASES = [pytest.param(size, kind, id=f"{kind}, {size}") for size in SIZES for kind in masks_of(10, 10)]
 
 
@@ -88,9 +92,9 @@ class TestHoles:
     def test_windows_cover_the_mask(self, size, kind):
         mask = masks_of(*size)[kind]
         painted = np.zeros_like(mask)
-        for window in windows.cover(mask, SIZE, HOLE):
-            assert mask[windows.hole_of(window, *size)].any()  # none for nothing
-            painted[windows.hole_of(window, *size)] = True
+        for window in restoration.cover(mask, SIZE, HOLE):
+            assert mask[restoration.hole_of(window, *size)].any()  # none for nothing
+            painted[restoration.hole_of(window, *size)] = True
         assert painted[mask].all()
 
     @pytest.mark.parametrize(("size", "kind"), CASES[:32])
@@ -106,11 +110,11 @@ class TestHoles:
 
     @pytest.mark.parametrize("deblur", [False, True])
     @pytest.mark.parametrize("kind", masks_of(10, 10))
-    def test_pixels_under_the_mask_are_never_read(self, kind, deblur, photo, lively):
-        mask = masks_of(*photo.shape[:2])[kind]
-        other = np.where(mask[..., None], np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8), photo)
-        assert (photo != other).any()
-        results = (restoration.restore(x, mask, lively, SETTINGS, deblur) for x in (photo, other))
+    def test_pixels_under_the_mask_are_never_read(self, kind, deblur, small, lively):
+        mask = masks_of(*small.shape[:2])[kind]
+        other = np.where(mask[..., None], np.random.default_rng(0).integers(0, 256, small.shape, np.uint8), small)
+        assert (small != other).any()
+        results = (restoration.restore(x, mask, lively, SETTINGS, deblur) for x in (small, other))
         for one, two in zip(*results, strict=True):
             assert (one == two).all()
 
@@ -120,11 +124,11 @@ class TestHoles:
     )
     def test_what_fits_is_filled_by_the_cascade_on_one_window(self, top, left, height, width, photo, lively):
         mask = hole_at(photo, top, left, height, width)
-        (window,) = windows.cover(mask, SIZE, HOLE)
+        (window,) = restoration.cover(mask, SIZE, HOLE)
         assert (window.side, window.hole) == (SIZE, HOLE)
 
         filled = photo.copy()
-        windows.smooth_fill(filled, mask)  # beyond the border, the border's pixels go on, and here some are missing
+        restoration.smooth_fill(filled, mask)  # beyond the border, the border's pixels go on, and here some are missing
         padded = np.pad(filled, [(SIZE, SIZE), (SIZE, SIZE), (0, 0)], mode="edge")
         square = padded[window.top + SIZE :, window.left + SIZE :][:SIZE, :SIZE]
         images = torch.tensor(square).permute(2, 0, 1)[None] / 255
@@ -141,29 +145,29 @@ class TestHoles:
 
     def test_a_scratch_is_filled_at_full_size(self):
         scratch = masks_of(100, 150)["scratch across"]
-        row = list(windows.cover(scratch, SIZE, HOLE))
+        row = list(restoration.cover(scratch, SIZE, HOLE))
         assert len(row) == 21  # each half over the one before: 150 / 7
         assert {window.side for window in row} == {SIZE}
 
     def test_a_wide_mask_is_filled_by_one_large_window(self, photo):
         mask = hole_at(photo, 30, 50, 40, 44)
-        (window,) = windows.cover(mask, SIZE, HOLE)
+        (window,) = restoration.cover(mask, SIZE, HOLE)
         assert (window.hole, window.side) == (44, round(44 * SIZE / HOLE))
-        assert mask[windows.hole_of(window, *mask.shape)].sum() == mask.sum()
+        assert mask[restoration.hole_of(window, *mask.shape)].sum() == mask.sum()
 
     def test_a_small_hole_in_a_large_photo_is_filled_at_full_size(self):
-        mask = np.zeros((40, 3 * windows.COARSE), bool)
+        mask = np.zeros((40, 3 * restoration.COARSE), bool)
         mask[10 : 10 + HOLE, 2001 : 2001 + HOLE] = True
-        assert [window.side for window in windows.cover(mask, SIZE, HOLE)] == [SIZE]
+        assert [window.side for window in restoration.cover(mask, SIZE, HOLE)] == [SIZE]
 
     def test_a_reduced_window_keeps_its_place(self, untrained):
         """A large window of a ramp is the ramp again: neither shifted nor stretched on the way down and up."""
         ramp = np.repeat(np.linspace(0, 255, 400).round().astype(np.uint8)[None, :, None], 300, 0).repeat(3, 2)
         for side in (SIZE, 3 * SIZE, 7 * SIZE + 5):
-            window = windows.Window(20, 60, side, round(side * HOLE / SIZE))
-            small = windows.cut(ramp, window, SIZE)
-            painted, place = np.zeros_like(ramp), windows.hole_of(window, *ramp.shape[:2])
-            windows.paint(small, painted, window, [], np.ones(ramp.shape[:2], bool))
+            window = restoration.Window(20, 60, side, round(side * HOLE / SIZE))
+            small = restoration.cut(ramp, window, SIZE)
+            painted, place = np.zeros_like(ramp), restoration.hole_of(window, *ramp.shape[:2])
+            restoration.paint(small, painted, window, [], np.ones(ramp.shape[:2], bool))
             assert abs(painted[place].astype(int) - ramp[place]).max() <= 1
 
     def test_no_mask_nothing_to_do(self, photo, untrained):
@@ -185,10 +189,10 @@ class TestHoles:
 
 class TestSeams:
     @pytest.mark.parametrize("kind", ["scratch across", "diagonal", "frame", "many"])
-    def test_the_untrained_network_leaves_one_color(self, kind, photo, untrained):
-        mask = masks_of(*photo.shape[:2])[kind]
-        assert len(list(windows.cover(mask, SIZE, HOLE))) > 10
-        for image in restoration.restore(photo, mask, untrained, SETTINGS):
+    def test_the_untrained_network_leaves_one_color(self, kind, small, untrained):
+        mask = masks_of(*small.shape[:2])[kind]
+        assert len(list(restoration.cover(mask, SIZE, HOLE))) > 10
+        for image in restoration.restore(small, mask, untrained, SETTINGS):
             assert (image[mask] == HOLE_COLOR).all()
 
     @pytest.mark.parametrize("shape", [(56, 300), (300, 56), (200, 220)])
@@ -197,11 +201,11 @@ class TestSeams:
         mask = np.zeros((320, 320), bool)
         mask[10 : 10 + shape[0], 10 : 10 + shape[1]] = True
         image, values = np.zeros((*mask.shape, 3), np.uint8), np.random.default_rng(0)
-        tops, lefts = (windows.centers(10, 10 + length, 56) for length in shape)
-        several = [windows.Window(y - 64, x - 64, 128, 56) for y in tops for x in lefts]
-        for window, before in windows.with_earlier(several):
+        tops, lefts = (restoration.centers(10, 10 + length, 56) for length in shape)
+        several = [restoration.Window(y - 64, x - 64, 128, 56) for y in tops for x in lefts]
+        for window, before in restoration.with_earlier(several):
             constant = torch.full((1, 3, 128, 128), values.integers(20, 221) / 255)
-            windows.paint(constant, image, window, before, mask)
+            restoration.paint(constant, image, window, before, mask)
         inner = image[10 : 10 + shape[0], 10 : 10 + shape[1], 0].astype(int)
         assert np.ptp(inner) > 100
         steps = [abs(np.diff(inner, axis=axis)).max() for axis in (0, 1)]
@@ -234,7 +238,7 @@ class TestTiles:
         else:
             assert error.square().mean().sqrt() < 0.5  # of which rounding to bytes alone makes 0.29
         assert (whole != photo).any()
-        monkeypatch.setattr(tiles, "TILE", 16)
+        monkeypatch.setattr(restoration, "TILE", 16)
         tiled = restoration.restore(photo, None, lively, SETTINGS, deblur=True).restored
         # one level where a library adds in another order for another size, and a value lies on the edge of rounding
         assert abs(tiled.astype(int) - whole).max() <= 1
@@ -252,10 +256,10 @@ class TestTiles:
         whole = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored.astype(
             int
         )
-        monkeypatch.setattr(tiles, "TILE", 16)
+        monkeypatch.setattr(restoration, "TILE", 16)
         wrong = {}
         for reach in (8, 7):
-            monkeypatch.setattr(tiles, "REACH", reach)
+            monkeypatch.setattr(restoration, "REACH", reach)
             tiled = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored
             wrong[reach] = (tiled != whole).mean()
         assert wrong[8] < 1e-3 < 1e-2 < wrong[7]
@@ -269,7 +273,7 @@ class TestTiles:
         assert (both.restored[~mask] != photo[~mask]).any()
 
     def test_progress_counts_windows_and_tiles(self, photo, untrained, monkeypatch):
-        monkeypatch.setattr(tiles, "TILE", 64)
+        monkeypatch.setattr(restoration, "TILE", 64)
         seen = []
         mask = hole_at(photo, 40, 60, 10, 10)
         restoration.restore(photo, mask, untrained, SETTINGS, True, lambda done, total: seen.append((done, total)))
@@ -424,7 +428,7 @@ class TestCommand:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(files.checkpoints, "write_atomically", full)
+        monkeypatch.setattr(photo_files.checkpoints, "write_atomically", full)
         assert "No space left" in fails(folder, command, "photo.png", "--mask", "mask.png")
 
 
@@ -590,38 +594,38 @@ class TestMasks:
 
     @pytest.mark.parametrize("fill", ["color", "laplace and mask"])
     @pytest.mark.parametrize("kind", masks_of(10, 10))
-    def test_any_mask_with_any_fill(self, fill, kind, photo):
+    def test_any_mask_with_any_fill(self, fill, kind, small):
         """A small copy of a window may hold no known pixel: then the square in its center is hidden."""
         settings = {**SETTINGS, "generator_fill": fill}
-        networks = {"generator": stages.build("generator", settings).eval()}
-        mask = masks_of(*photo.shape[:2])[kind]
-        result = restoration.restore(photo, mask, networks, settings).restored
-        assert (result[~mask] == photo[~mask]).all()
+        networks = {"generator": stages.build("generator", PROFILE.changed(generator_fill=fill)).eval()}
+        mask = masks_of(*small.shape[:2])[kind]
+        result = restoration.restore(small, mask, networks, settings).restored
+        assert (result[~mask] == small[~mask]).all()
 
 
 class TestNeighborsShareAWindow:
     def test_dots_that_fit_into_one_hole(self):
         mask = np.zeros((200, 200), bool)
         mask[50, 60] = mask[50 + HOLE - 1, 60] = mask[50, 60 + HOLE - 1] = True
-        (window,) = windows.cover(mask, SIZE, HOLE)
-        assert windows.hole_of(window, *mask.shape) == (slice(50, 50 + HOLE), slice(60, 60 + HOLE))
+        (window,) = restoration.cover(mask, SIZE, HOLE)
+        assert restoration.hole_of(window, *mask.shape) == (slice(50, 50 + HOLE), slice(60, 60 + HOLE))
         mask[50, 60 + HOLE] = True  # one pixel too far, and an island of its own
         mask[50, 60 + HOLE - 1] = False
-        assert len(list(windows.cover(mask, SIZE, HOLE))) == 2
+        assert len(list(restoration.cover(mask, SIZE, HOLE))) == 2
 
     def test_dust_takes_as_many_windows_as_squares_fit_into_the_photo(self):
         dust = np.random.default_rng(0).random((300, 300)) < 0.01
-        row = list(windows.cover(dust, SIZE, HOLE))
+        row = list(restoration.cover(dust, SIZE, HOLE))
         assert len(row) < 1.5 * (300 / HOLE) ** 2 < ndimage.label(dust, np.ones((3, 3)))[1]
         assert {window.side for window in row} == {SIZE}
 
     def test_what_does_not_fit_keeps_its_windows_and_its_turn(self):
         mask = masks_of(100, 150)["scratch across"]
-        alone = list(windows.cover(mask, SIZE, HOLE))
+        alone = list(restoration.cover(mask, SIZE, HOLE))
         mask = mask | hole_at(mask, 2, 3, 4, 4) | hole_at(mask, 8, 10, 4, 4) | hole_at(mask, 60, 40, 30, 33)
-        several = list(windows.cover(mask, SIZE, HOLE))
+        several = list(restoration.cover(mask, SIZE, HOLE))
         assert len(several) == len(alone) + 2
-        assert windows.hole_of(several[0], *mask.shape) == (slice(0, 14), slice(1, 15))
+        assert restoration.hole_of(several[0], *mask.shape) == (slice(0, 14), slice(1, 15))
         assert several[1:-1] == alone
         assert several[-1].hole == 33
 
@@ -650,7 +654,7 @@ class TestOutputs:
     def test_are_refused_before_the_work(self, folder, command, monkeypatch, arguments, message):
         (folder / "sub.png").mkdir()
         (folder / "link.png").symlink_to("mask.png")
-        monkeypatch.setattr(files, "read_photo", None)  # not even the photo is read
+        monkeypatch.setattr(photo_files, "read_photo", None)  # not even the photo is read
         assert message in fails(folder, command, "photo.png", "--mask", "mask.png", *arguments)
 
     @pytest.mark.parametrize(("name", "side"), [("out.webp", 16384), ("out.jpg", 65501)])
@@ -756,7 +760,7 @@ for height, width in ((1225, 1633), (3000, 4000)):
     photo, mask = np.empty((height, width, 3), np.uint8), np.zeros((height, width), bool)
     photo[:] = (np.arange(width) % 200).astype(np.uint8)[:, None]
     mask[:, 50:66] = mask[200 : height // 2, 300 : width // 2] = True
-    restoration.restore_in_place(photo, mask, networks, settings, deblur=True)
+    restoration.restore(photo, mask, networks, settings, deblur=True, in_place=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
 

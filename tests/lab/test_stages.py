@@ -1,8 +1,8 @@
 """The four stages, really trained, in sizes that take seconds."""
 
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -50,24 +50,14 @@ def runs(tmp_path_factory, tiny, wheel):
     return out, {stage: stages.train(stage, tiny, wheel, out) for stage in stages.STAGES}
 
 
-def command(out, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "cascade_lab.cli",
-        "train",
-        "4",
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-        *settings(SMALL),
-        *more,
-    ]
+def words(out, *more: str) -> list[str]:
+    """The command that trains the same cascade."""
+    return ["train", "4", "--device", "cpu", "--out", str(out), *settings(SMALL), *more]
 
 
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def in_a_process(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    cli.main(arguments)
 
 
 class TestRun:
@@ -209,7 +199,7 @@ def test_first_weights_depend_on_the_networks_name_and_the_seed_alone(tiny, monk
     names = list(stages.BUILD)
 
     def weights(name, seed=0):
-        return torch.cat([p.detach().flatten() for p in stages.build(name, stages.sizes(tiny), seed).parameters()])
+        return torch.cat([p.detach().flatten() for p in stages.build(name, tiny, seed).parameters()])
 
     before = {name: weights(name, seed) for name in names for seed in (3,)}
     monkeypatch.setattr(stages, "BUILD", {"new": stages.BUILD["critic"], **dict(reversed(stages.BUILD.items()))})
@@ -225,19 +215,25 @@ def test_a_rate_that_rises_to_the_end():
 
 class TestKilled:
     def test_a_run_killed_in_every_stage_ends_in_the_same_bits(self, runs, tmp_path):
-        out, by_stage = runs
+        # Each process is a copy of one that has imported torch already.
+        fork = multiprocessing.get_context("forkserver")
+        fork.set_forkserver_preload(["cascade_lab.cli", "cascade_lab.training.stages"])
         for stage in stages.STAGES:
-            process = subprocess.Popen(command(tmp_path), env=one_thread(), stdout=subprocess.DEVNULL)
+            process = fork.Process(target=in_a_process, args=[words(tmp_path)])
+            process.start()
             deadline = time.monotonic() + 120
             while not list(tmp_path.glob(f"*-stage{stage}-*/resume.pt")):
-                assert process.poll() is None, f"stage {stage} ended before it could be killed"
+                assert process.is_alive(), f"stage {stage} ended before it could be killed"
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
             assert not list(tmp_path.glob(f"*-stage{stage}-*/record.json")), "killed too late to tell anything"
-        subprocess.run(command(tmp_path), env=one_thread(), check=True, stdout=subprocess.DEVNULL)
-        for run in by_stage.values():
+        process = fork.Process(target=in_a_process, args=[words(tmp_path)])
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        for run in runs[1].values():
             resumed = tmp_path / run.folder.name
             for name in ("weights.safetensors", "losses.csv"):
                 assert (resumed / name).read_bytes() == (run.folder / name).read_bytes(), f"{run.folder.name}/{name}"
@@ -272,7 +268,7 @@ class TestStage2:
 class TestStage4:
     def test_nothing_is_frozen(self, runs, tiny, wheel):
         """The generator's weights move, and the gradients that reach them are finite."""
-        networks = {name: stages.build(name, stages.sizes(tiny)) for name in ("generator", "deblur_denoise")}
+        networks = {name: stages.build(name, tiny) for name in ("generator", "deblur_denoise")}
         for name, run in (("generator", runs[1][2]), ("deblur_denoise", runs[1][3])):
             networks[name].load_state_dict(run.networks[name].state_dict())
         before = {name: value.clone() for name, value in networks["generator"].named_parameters()}
@@ -342,35 +338,29 @@ class TestStops:
 
 
 class TestCommand:
-    def test_two_processes_train_one_cascade(self, tmp_path):
-        more = ("--devices", "2", "--set", "stage1_steps=2", "--set", "stage2_steps=2", "--set", "stage3_steps=2")
-        result = subprocess.run(
-            command(tmp_path, *more, "--set", "stage4_steps=4"), env=one_thread(), capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stderr
-        assert len(list(tmp_path.glob("*/record.json"))) == 4
-        assert result.stdout.count("stage 4: cascade: ") == 1  # one of the two speaks
+    def test_two_devices_train_one_cascade_and_do_not_go_on_with_the_run_of_one(self, tmp_path, capfd):
+        """Each device takes a whole batch, so two of them are another training, in folders of their own."""
+        changes = {"stage1_steps": 4, "stage2_steps": 2, "stage3_steps": 2, "stage4_steps": 4, "save_every": 2}
+        short = words(tmp_path, *settings(changes))
 
-    def test_two_devices_do_not_go_on_with_the_run_of_one(self, tmp_path):
-        """Each device takes a whole batch, so two of them are another training, in a folder of its own."""
+        def train(*more: str) -> tuple[int, str, str]:
+            command = [sys.executable, "-m", "cascade_lab", *short, "--devices", "2", *more]
+            ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+            return ended.returncode, ended.stdout, ended.stderr
 
-        def train(*more: str) -> str:
-            short = ("--set", "stage1_steps=4", "--set", "save_every=2", *more)
-            arguments = ["1" if part == "4" else part for part in command(tmp_path, *short)]
-            result = subprocess.run(arguments, env=one_thread(), capture_output=True, text=True)
-            assert result.returncode == (75 if "--minutes" in more else 0), result.stderr
-            return result.stderr
-
-        paused = train("--minutes", "0")
-        assert "stage 1: generator, MSE: paused at step 2 of 4; the same command goes on" in paused
-        both = train("--devices", "2", "--minutes", "0")
-        assert both.count("paused at step 2 of 4") == 1  # not at step 4, and one of the two speaks
-        train("--devices", "2")
-        (done,) = tmp_path.glob("*/record.json")
-        record = json.loads(done.read_text())
-        assert (record["ranks"], record["effective_batch"], record["devices"]) == (2, 8, "1 thread")
-        train()
-        one, two = sorted((json.loads(p.read_text()) for p in tmp_path.glob("*/record.json")), key=lambda r: r["ranks"])
+        with pytest.raises(SystemExit, match="75"):
+            cli.main([*short, "--minutes", "0"])
+        paused = "stage 1: generator, MSE: paused at step 2 of 4; the same command goes on"
+        assert paused in capfd.readouterr().err
+        code, _, said = train("--minutes", "0")
+        assert (code, said.count("paused at step 2 of 4")) == (75, 1)  # not at step 4, and one of the two speaks
+        code, output, said = train()
+        assert code == 0, said
+        assert output.count("stage 4: cascade: ") == 1  # one of the two speaks
+        assert len(records := list(tmp_path.glob("*/record.json"))) == 4
+        two = json.loads(next(path for path in records if "stage1" in path.parent.name).read_text())
+        assert (two["ranks"], two["effective_batch"], two["devices"]) == (2, 8, "1 thread")
+        one = stages.train(1, profiles.read("smoke", SMALL | changes), data.open_photos(None, "train"), tmp_path).record
         assert (one["ranks"], one["effective_batch"]) == (1, 4)
         assert one["weights_sha256"] != two["weights_sha256"]
 

@@ -10,7 +10,6 @@ import base64
 import gzip
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ VIEWS = (
     ("cascade", "cascade"),
     ("truth", "true photo"),
 )
-_PACKED = re.compile(r'<script class="cascade-demo-file">.*?</script>', re.DOTALL)
 
 
 def show(weights: Path | None = None, width: int = 640) -> HTML:
@@ -53,11 +51,6 @@ def show(weights: Path | None = None, width: int = 640) -> HTML:
     files = scripts(weights or published.weights("cascade+"))
     inside = "".join(f'<script class="cascade-demo-file">{text}</script>' for text in files.values())
     return HTML(_page(files, width) + inside)
-
-
-def light(page: str) -> str:
-    """A page without the scripts that `write` puts beside it, which it then reads from there."""
-    return _PACKED.sub("", page)
 
 
 def write(folder: Path, width: int = 480, weights: Path | None = None) -> None:

@@ -10,7 +10,7 @@ from tiny import TINY, job, settings
 from cascade_core.degradations import center_hole
 from cascade_lab import cli, data, devices
 from cascade_lab.baselines import ContextEncoder, context_encoder, mean
-from cascade_lab.baselines.context_encoder import Discriminator, center, cross_entropy, overlap_loss
+from cascade_lab.baselines.context_encoder import Discriminator, cross_entropy, overlap_loss
 from cascade_lab.data.brush import brush_masks
 from cascade_lab.training import checkpoints, profiles, stages
 
@@ -64,7 +64,11 @@ class TestNetwork:
 
     @pytest.mark.parametrize(
         ("size", "hole", "message"),
-        [(48, 14, "multiple of 32, got 48"), (64, 33, "predicts 32 of 64 px: no hole of 33"), (64, 0, "hole of 0 px")],
+        [
+            (48, 14, "multiple of 32, got 48"),
+            (64, 33, "center 32 px of 64: hole .* got 33"),
+            (64, 0, "hole must be 1 to that, got 0"),
+        ],
     )
     def test_refuses_sizes_that_cannot_work(self, size, hole, message):
         with pytest.raises(ValueError, match=message):
@@ -79,9 +83,6 @@ class TestNetwork:
         expected = -(torch.tensor(0.9).log() + torch.tensor(0.2).log()) / 2
         torch.testing.assert_close(cross_entropy(probabilities.logit(), 1.0), expected)
         torch.testing.assert_close(cross_entropy(-probabilities.logit(), 0.0), expected)
-
-    def test_center(self):
-        assert torch.equal(center(torch.arange(16.0).view(1, 1, 4, 4)), torch.tensor([[[[5.0, 6.0], [9.0, 10.0]]]]))
 
 
 class TestFill:
@@ -155,7 +156,7 @@ class TestTraining:
     def test_the_adversarial_loss_pleases_the_discriminator(self, photos, monkeypatch):
         monkeypatch.setattr(sys.modules["cascade_lab.baselines.context_encoder"], "RECONSTRUCTION", 0.0)
         plan, profile = stages.TRAININGS["context_encoder"], profiles.read("smoke", SMALL)
-        networks = {name: stages.build(name, stages.sizes(profile)) for name in plan.networks}
+        networks = {name: stages.build(name, profile) for name in plan.networks}
         t = stages.prepare(plan, profile, devices.fabric_for(profile.precision, "cpu"), networks)
         t.optimizers["discriminator"].param_groups[0]["lr"] = 0.0
         batch = photos[..., 16:48, 16:48]
@@ -200,7 +201,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"hole": 20}, "predicts the center 16 px of 32: hole must be at most that, got 20"),
+            ({"hole": 20}, "predicts the center 16 px of 32: hole must be 1 to that, got 20"),
             ({"stage1_batch": 1}, "stage1_batch must be at least 2, got 1"),
         ],
     )

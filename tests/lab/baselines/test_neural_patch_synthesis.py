@@ -9,7 +9,6 @@ from cascade_core.degradations import center_hole
 from cascade_lab.baselines import ContextEncoder, NeuralPatchSynthesis, context_encoder, laplace, mean
 from cascade_lab.baselines.neural_patch_synthesis import (
     LAYERS,
-    Places,
     match,
     texture_distance,
     usable_places,
@@ -59,14 +58,14 @@ class TestMatch:
         features = torch.rand(5, 16, 16, generator=torch.Generator().manual_seed(0))
         inside, outside, nearest = by_hand(features, hole, 4)
         places = usable_places(hole)[11]
-        assert (places.inside.tolist(), places.outside.tolist()) == (inside, outside)
+        assert tuple(numbers.tolist() for numbers in places) == (inside, outside)
         found = match({11: features[None]}, {11: places})[11]
         assert torch.equal(found.nearest, nearest)
 
     def test_the_strength_of_a_patch_does_not_count(self):
         features = torch.zeros(1, 2, 3, 9)
         features[:, 0, :, :3], features[:, 0, :, 3:6], features[:, 1, :, 6:] = 1.0, 0.1, 1.0
-        found = match({11: features}, {11: Places(torch.tensor([0]), torch.tensor([3, 6]))})[11]
+        found = match({11: features}, {11: (torch.tensor([0]), torch.tensor([3, 6]))})[11]
         assert found.nearest.max() == pytest.approx(0.1)
 
     @pytest.mark.parametrize(
@@ -77,9 +76,9 @@ class TestMatch:
         assert list(usable_places(center_hole(1, size, size) == 1)) == layers
 
     def test_where_the_rim_is_narrow_the_middle_is_outside(self):
-        places = usable_places(center_hole(1, 64, 64) == 1)[18]  # 8 x 8 places, 4 x 4 in the hole
-        assert len(places.inside) == 16
-        assert len(places.outside) == 36 - 16
+        inside, outside = usable_places(center_hole(1, 64, 64) == 1)[18]  # 8 x 8 places, 4 x 4 in the hole
+        assert len(inside) == 16
+        assert len(outside) == 36 - 16
 
 
 class TestEnergy:
@@ -104,9 +103,9 @@ class TestEnergy:
         assert torch.corrcoef(torch.stack([columns, wanted]))[0, 1] > 0.3
 
     def test_without_texture_and_smoothness_the_content_stays(self, photos):
-        masks = center_hole(4, 64, 64)
+        masks = center_hole(1, 64, 64)
         fill = NeuralPatchSynthesis(laplace, "random", scales=1, iterations=2, texture=0.0, smoothness=0.0)
-        torch.testing.assert_close(fill(photos, masks), laplace(photos, masks), atol=1e-6, rtol=0)
+        torch.testing.assert_close(fill(photos[:1], masks), laplace(photos[:1], masks), atol=1e-6, rtol=0)
 
     def test_smoothness_smooths(self, photos):
         masks = center_hole(1, 64, 64)
@@ -114,7 +113,7 @@ class TestEnergy:
         def noise(images, masks):
             return torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
 
-        fill = NeuralPatchSynthesis(noise, "random", scales=1, iterations=5, texture=0.0, smoothness=1.0)
+        fill = NeuralPatchSynthesis(noise, "random", scales=1, rounds=1, iterations=5, texture=0.0, smoothness=1.0)
         before, after = (f(photos[:1], masks)[..., 20:44, 20:44] for f in (noise, fill))
         assert after.diff().square().mean() < 0.3 * before.diff().square().mean()
 
@@ -135,9 +134,9 @@ class TestFill:
         assert (output[..., 24:40, 24:40] - deep).abs().mean() < 0.02
 
     def test_is_the_same_twice(self, photos):
-        fill, masks = NeuralPatchSynthesis(laplace, "random", iterations=2), center_hole(2, 64, 64)
+        fill, masks = NeuralPatchSynthesis(laplace, "random", scales=2, iterations=1), center_hole(1, 64, 64)
         with torch.no_grad():  # as an evaluation does
-            assert torch.equal(fill(photos[:2], masks), fill(photos[:2], masks))
+            assert torch.equal(fill(photos[:1], masks), fill(photos[:1], masks))
 
     def test_repaints_a_context_encoder_and_refuses_what_it_refuses(self, photos):
         content = context_encoder(ContextEncoder(64, 28, widths=(8, 8, 8, 8, 8), bottleneck=16))

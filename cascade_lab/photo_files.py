@@ -11,31 +11,19 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from cascade_lab.data import photos
-from cascade_lab.restoration import as_mask, restore_in_place
-from cascade_lab.restoration.windows import strips
+from cascade_lab.restoration import as_mask, restore, strips
 from cascade_lab.training import checkpoints, stages
 
-
-class Kind(NamedTuple):
-    """A kind of picture that can be written: Pillow's name, its longest side in px, what it holds beside the pixels."""
-
-    name: str
-    longest: int
-    holds: tuple[str, ...]
-
-
-JPEG = Kind("JPEG", 65500, ("icc_profile", "exif", "dpi"))
-TIFF = Kind("TIFF", 2**31 - 1, ("alpha", "icc_profile", "exif", "dpi"))
-KINDS = {
-    ".png": Kind("PNG", 2**31 - 1, ("alpha", "icc_profile", "exif", "dpi")),
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".webp": Kind("WEBP", 16383, ("alpha", "icc_profile", "exif")),
-    ".tif": TIFF,
-    ".tiff": TIFF,
-    ".jp2": Kind("JPEG2000", 2**31 - 1, ("alpha",)),
-    ".bmp": Kind("BMP", 2**31 - 1, ("dpi",)),
-    ".ppm": Kind("PPM", 2**31 - 1, ()),
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jp2", ".bmp", ".ppm")  # of what can be written
+LONGEST = {"JPEG": 65500, "WEBP": 16383}  # px a side
+HOLDS: dict[str, set[str]] = {  # what a kind of picture holds beside the pixels, by Pillow's name of it
+    "PNG": {"alpha", "icc_profile", "exif", "dpi"},
+    "JPEG": {"icc_profile", "exif", "dpi"},
+    "WEBP": {"alpha", "icc_profile", "exif"},
+    "TIFF": {"alpha", "icc_profile", "exif", "dpi"},
+    "JPEG2000": {"alpha"},
+    "BMP": {"dpi"},
+    "PPM": set(),
 }
 WORDS = {
     "alpha": "its transparency (laid over white)",
@@ -50,29 +38,19 @@ FOLDERS = (0x8769, 0x8825)
 
 
 class Photo(NamedTuple):
-    """A photo as it is worked on, and what goes along with it.
+    """A photo's pixels ``(H, W, 3)``, white where it is fully transparent, and what goes along with them.
 
-    Attributes:
-        pixels: ``(H, W, 3)`` bytes; white where the photo is fully transparent.
-        alpha: ``(H, W)`` bytes, or ``None`` where the photo is opaque.
-        extras: ``icc_profile``, ``exif`` and ``dpi``, those that it has, as Pillow writes them.
-        lost: what cannot be kept in any kind of picture, in words.
+    ``extras`` are those of `WORDS` that it has, the opacity as bytes ``(H, W)``, the others as Pillow writes them;
+    ``lost`` says what no kind of picture can keep.
     """
 
     pixels: np.ndarray
-    alpha: np.ndarray | None
     extras: dict[str, Any]
     lost: list[str]
 
 
 def restore_files(
-    photo_file: Path,
-    mask_file: Path | None,
-    out: Path,
-    inpainted: Path | None,
-    weights: Path,
-    deblur: bool,
-    device: str,
+    source: Path, mask_file: Path | None, out: Path, inpainted: Path | None, weights: Path, deblur: bool, device: Any
 ) -> Iterator[str]:
     """Restore a photo from file to file; yields what to tell: notes of what is lost, and each file that was written.
 
@@ -82,40 +60,35 @@ def restore_files(
     """
     check_input(weights)
     settings = checkpoints.read_about(weights)["settings"]
-    networks = {name: network.to(device) for name, network in stages.load(weights).items()}
-    photo = read_photo(photo_file)
-    targets = [path for path in (inpainted, out) if path]
+    photo = read_photo(source)
+    longest, targets = max(photo.pixels.shape), [path for path in (inpainted, out) if path]
     for path in targets:
-        check_size(path, photo.pixels)
+        if longest > (most := LONGEST.get(kind := kind_of(path), longest)):
+            raise ValueError(f"{path}: a {kind} has at most {most} px a side, the photo {longest}")
     mask = read_mask(mask_file, photo.pixels.shape) if mask_file else None
     if mask is not None and mask.mean() > 0.9:
         yield f"note: {mask_file} marks {mask.mean():.0%} of the photo as missing; if it is inverted, exchange the two"
-    between = photo.pixels.copy() if inpainted else photo.pixels
-    bar = tqdm(desc="restore", unit=" parts", ascii=True, disable=None, leave=False)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
+    networks = {name: network.to(device) for name, network in stages.load(weights).items()}
     try:
-        with bar:
-            restore_in_place(photo.pixels, mask, networks, settings, deblur, show, between if inpainted else None)
+        with tqdm(desc="restore", unit=" parts", ascii=True, disable=None, leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            result = restore(photo.pixels, mask, networks, settings, deblur, show, in_place=not inpainted)
     except ValueError as error:  # the photo and the mask are checked: it is the weights
         raise ValueError(f"{weights}: {error}") from error
-    if photo.alpha is not None and mask is not None:
-        photo.alpha[mask] = 255  # what was missing is there now
+    if "alpha" in photo.extras and mask is not None:
+        photo.extras["alpha"][mask] = 255  # what was missing is there now
     for path in targets:
-        if lost := write_photo(path, between if path == inpainted else photo.pixels, photo):
+        if lost := write_photo(path, result.inpainted if path == inpainted else result.restored, photo):
             yield f"note: {path} has lost of the photo {', '.join(lost)}"
         yield str(path)
 
 
 def read_photo(path: Path) -> Photo:
-    """Read a photo of any kind, upright, as 8-bit RGB.
-
-    Raises:
-        ValueError: there is no such file, it is no photo, or it is damaged.
-    """
+    """Read a photo of any kind, upright, as 8-bit RGB; ``ValueError`` where it is not there, no photo, or damaged."""
     check_input(path)
     try:
         with warnings.catch_warnings():
@@ -126,10 +99,10 @@ def read_photo(path: Path) -> Photo:
                 pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
             with Image.open(path, formats=photos.FORMATS) as image:
                 extras, lost = metadata(image)
-                alpha = read_alpha(image, pixels)
+                extras |= read_alpha(image, pixels)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return Photo(pixels, alpha, extras, lost)
+    return Photo(pixels, extras, lost)
 
 
 def check_input(path: Path) -> None:
@@ -157,9 +130,9 @@ def metadata(image: Image.Image) -> tuple[dict[str, Any], list[str]]:
             extras["exif"] = written
         elif len(exif):
             lost.append("its EXIF data (too long)")
-        dpi = image.info.get("dpi") or ()
-        if len(dpi) == 2 and all(1 <= float(value) < 65535 for value in dpi):
-            extras["dpi"] = tuple(map(float, dpi))
+        dpi = tuple(map(float, image.info.get("dpi") or ()))
+        if len(dpi) == 2 and 1 <= min(dpi) <= max(dpi) < 65535:
+            extras["dpi"] = dpi
         if {"xmp", "XML:com.adobe.xmp", "photoshop"} & set(image.info):
             lost.append("its XMP and IPTC data")
         if getattr(image, "n_frames", 1) > 1:
@@ -169,44 +142,34 @@ def metadata(image: Image.Image) -> tuple[dict[str, Any], list[str]]:
     return extras, lost
 
 
-def read_alpha(image: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
-    """The opacity ``(H, W)`` of a picture just opened; its own colors, not laid over white, go into the pixels."""
+def read_alpha(image: Image.Image, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """A picture's opacity, unless it is opaque; its own colors, not laid over white, go into the pixels."""
     if not image.has_transparency_data or image.mode.startswith(("I", "F")):
-        return None
+        return {}
     with contextlib.suppress(Exception):  # damaged EXIF data, which did not turn the pixels either
         ImageOps.exif_transpose(image, in_place=True)
     colors = np.asarray(image.convert("RGBA"))
     alpha = colors[..., 3].copy()
-    if alpha.min() == 255:
-        return None
     np.copyto(pixels, colors[..., :3], where=alpha[..., None] > 0)
-    return alpha
+    return {"alpha": alpha} if alpha.min() < 255 else {}
 
 
 def read_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask ``(H, W)`` from a picture: true where it is light, in any color, and not transparent.
-
-    Args:
-        shape: the photo's.
+    """A mask ``(H, W)`` for a photo of some shape: true where a picture is light, in any color, and not transparent.
 
     Raises:
         ValueError: it is no picture or of another size than the photo, or it marks nothing or everything.
     """
     picture = read_photo(path)
     light = picture.pixels.max(2)
-    if picture.alpha is not None:
-        light = (light.astype(np.uint16) * picture.alpha // 255).astype(np.uint8)
-    if light.shape != shape[:2]:
-        sizes = (f"{width} x {height} px" for height, width in (light.shape, shape[:2]))
-        raise ValueError("{}: the mask has {}, the photo {}: they must agree".format(path, *sizes))
+    if "alpha" in picture.extras:
+        light = (light.astype(np.uint16) * picture.extras["alpha"] // 255).astype(np.uint8)
     try:
-        mask = as_mask(light)
+        mask = as_mask(light, shape)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not mask.any():
         raise ValueError(f"{path} marks nothing: what is missing must be white, the rest black")
-    if mask.all():
-        raise ValueError(f"{path} hides the whole photo: at least one pixel must be known, and black")
     return mask
 
 
@@ -218,8 +181,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], force: bool) 
             if path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other)):
                 raise ValueError(f"{path} and {other} are the same file: name another to write to")
         taken.append(path)
-        if path.suffix.lower() not in KINDS:
-            raise ValueError(f"{path}: unknown kind of picture {path.suffix!r}; name it {', '.join(KINDS)}")
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{path}: unknown kind of picture {path.suffix!r}; name it {', '.join(SUFFIXES)}")
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is not a file, and is not replaced: name another to write to")
         if path.exists() and not force:
@@ -232,32 +195,26 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], force: bool) 
             raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def check_size(path: Path, pixels: np.ndarray) -> None:
-    """Raise ``ValueError`` where a kind of picture cannot be so large as the photo."""
-    kind = KINDS[path.suffix.lower()]
-    if max(pixels.shape) > kind.longest:
-        raise ValueError(f"{path}: a {kind.name} has at most {kind.longest} px a side, the photo {max(pixels.shape)}")
+def kind_of(path: Path) -> str:
+    """Pillow's name of the kind of picture that a file's name ends in."""
+    return Image.registered_extensions()[path.suffix.lower()]
 
 
 def write_photo(path: Path, pixels: np.ndarray, photo: Photo) -> list[str]:
     """Write restored pixels with what goes along with the photo; returns, in words, what does not.
 
-    A symbolic link is followed. The file is whole, or as it was.
-
-    Raises:
-        OSError: it cannot be written.
+    A symbolic link is followed. The file is whole, or as it was; ``OSError`` where it cannot be written.
     """
-    kind = KINDS[path.suffix.lower()]
-    image, extras = Image.fromarray(pixels), {name: x for name, x in photo.extras.items() if name in kind.holds}
-    if photo.alpha is not None:
-        image.putalpha(Image.fromarray(photo.alpha))
-        if "alpha" not in kind.holds:
+    kind, image = kind_of(path), Image.fromarray(pixels)
+    if "alpha" in photo.extras:
+        image.putalpha(Image.fromarray(photo.extras["alpha"]))
+        if "alpha" not in HOLDS[kind]:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if kind.name in ("JPEG", "WEBP"):
-        extras["quality"] = 95
+    options = {name: photo.extras[name] for name in photo.extras.keys() & HOLDS[kind] - {"alpha"}}
+    if kind in ("JPEG", "WEBP"):
+        options["quality"] = 95
     try:
-        checkpoints.write_atomically(path.resolve(), lambda file: image.save(file, kind.name, **extras))
+        checkpoints.write_atomically(path.resolve(), lambda file: image.save(file, kind, **options))
     except Exception as error:  # Pillow raises nearly anything
         raise OSError(f"{path} cannot be written: {error}") from error
-    gone = {*photo.extras, *(["alpha"] if photo.alpha is not None else [])} - {*kind.holds}
-    return photo.lost + [text for name, text in WORDS.items() if name in gone]
+    return photo.lost + [text for name, text in WORDS.items() if name in photo.extras.keys() - HOLDS[kind]]

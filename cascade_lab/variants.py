@@ -1,0 +1,192 @@
+"""Networks that depart from the paper, for cascade+: a generator that keeps its resolution, and a critic of patches.
+
+The paper's generator narrows an image of 128 px to 4 x 4, so what it paints into the hole is smooth, and its transposed
+convolutions leave a grid. The one here stays at a quarter of the resolution, looks far by dilated convolutions, and
+enlarges by nearest neighbors.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cascade_core.conventions import check_tensor
+from cascade_core.degradations import center_hole
+from cascade_core.losses import PerceptualLoss
+from cascade_core.steps import Losses, Training, frozen, with_hole
+
+SLOPE = 0.2  # of every LeakyReLU
+DILATIONS = (1, 2, 4, 8)  # of the blocks, in turn
+
+
+class DilatedBlock(nn.Module):
+    """A dilated convolution, LeakyReLU, a convolution that starts at zero, plus the identity.
+
+    Shape: ``(N, width, H, W)`` to the same.
+    """
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        last = nn.Conv2d(width, width, 3, padding=1)
+        self.layers = nn.Sequential(first, nn.LeakyReLU(SLOPE), last)
+        nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.layers(x)
+        return x + residual
+
+
+class DilatedGenerator(nn.Module):
+    """Fills the hole at a quarter of the resolution, and leaves the context as it is.
+
+    Two convolutions of stride 2, blocks of dilated convolutions, two enlargements with additive skips, no
+    normalization. It is given the Laplace fill and the mask, and what it adds counts in the hole alone, so the mean
+    squared error of the image is that of the hole.
+
+    Args:
+        widths: channels at the full resolution, at half and at a quarter of it.
+        num_block: dilated blocks, of dilations 1, 2, 4, 8 in turn.
+
+    Shape:
+        - input: ``(N, 4, H, W)``, the colors and the mask, any H and W.
+        - output: ``(N, 3, H, W)``. H and W are padded to multiples of 4 inside, and cropped again.
+
+    Reference: Iizuka et al., Globally and locally consistent image completion (2017), for the dilations; Odena et al.,
+    Deconvolution and checkerboard artifacts (2016), for the enlargement.
+
+    Example:
+        >>> DilatedGenerator(widths=(8, 8, 8), num_block=1)(torch.rand(2, 4, 50, 70)).shape
+        torch.Size([2, 3, 50, 70])
+    """
+
+    fill = "laplace and mask"
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96), num_block: int = 8) -> None:
+        super().__init__()
+        if len(widths) != 3:
+            raise ValueError(f"the generator has three resolutions, got {len(widths)} widths: {widths}")
+        full, half, quarter = widths
+        self.stem = nn.Sequential(nn.Conv2d(4, full, 5, padding=2), nn.LeakyReLU(SLOPE))
+        self.to_half = nn.Sequential(nn.Conv2d(full, half, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE))
+        self.to_quarter = nn.Sequential(nn.Conv2d(half, quarter, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE))
+        self.blocks = nn.Sequential(*(DilatedBlock(quarter, DILATIONS[i % 4]) for i in range(num_block)))
+        self.from_quarter = nn.Sequential(nn.Conv2d(quarter, half, 3, padding=1), nn.LeakyReLU(SLOPE))
+        self.from_half = nn.Sequential(nn.Conv2d(half, full, 3, padding=1), nn.LeakyReLU(SLOPE))
+        self.residual = nn.Conv2d(full, 3, 3, padding=1)
+        for parameter in self.residual.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_tensor(images, "the generator's images", ("N", 4, "H", "W"))
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
+        full = self.stem(padded)
+        half = self.to_half(full)  # 128 -> 64
+        x = self.blocks(self.to_quarter(half))  # 64 -> 32
+        x = self.from_quarter(F.interpolate(x, scale_factor=2.0)) + half
+        x = self.from_half(F.interpolate(x, scale_factor=2.0)) + full
+        filled = padded[:, :3] + padded[:, 3:] * self.residual(x)
+        return filled[:, :, :height, :width]
+
+
+class PatchCritic(nn.Module):
+    """Scores patches instead of the image: five convolutions with spectral norm, the mask as a fourth channel.
+
+    Args:
+        width: channels of the first convolution; they double twice.
+
+    Shape: ``(N, 4, H, W)``, the colors and the mask, to ``(N, 1, H / 8, W / 8)``.
+
+    Reference: Isola et al. 2017 for the patches, Miyato et al. 2018 for spectral norm.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        channels = (4, width, 2 * width, 4 * width, 4 * width)
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+            kernel, stride = (4, 2) if index < 3 else (3, 1)
+            layers += [spectral_norm(nn.Conv2d(before, after, kernel, stride, padding=1)), nn.LeakyReLU(SLOPE)]
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels[-1], 1, 3, padding=1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_tensor(images, "the critic's images", ("N", 4, "H", "W"))
+        scores: Tensor = self.layers(images)
+        return scores
+
+
+def hinge_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """What the critic minimizes: real patches above 1, filled ones below -1 (Lim and Ye 2017).
+
+    Example:
+        >>> hinge_loss(real_scores=torch.tensor([3.0, 0.0]), fake_scores=torch.tensor([-2.0, -2.0]))
+        tensor(0.5000)
+    """
+    return F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
+
+
+class HoleLoss(nn.Module):
+    """Absolute error in the hole, relative distance of VGG-16 features, and the critic's mean score of the patches.
+
+    A feature map's squared distance is divided by the mean square of the true one, so that the four maps, which differ
+    by orders of magnitude, count alike.
+
+    Args:
+        reconstruction, perceptual, adversarial: the three weights.
+        features: the perceptual loss whose maps are compared; ``None`` only if its weight is 0.
+    """
+
+    def __init__(
+        self, reconstruction: float, perceptual: float, adversarial: float, features: PerceptualLoss | None
+    ) -> None:
+        super().__init__()
+        self.weights = {"l1": reconstruction, "perceptual": perceptual, "adversarial": adversarial}
+        self.features = features
+
+    def forward(self, filled: Tensor, photo: Tensor, masks: Tensor, scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and its parts by name; images and masks are those that the critic saw."""
+        parts = {"l1": ((filled - photo).abs() * masks).sum() / (3 * masks.sum()), "adversarial": -scores.mean()}
+        if self.features is not None and self.weights["perceptual"]:
+            with torch.no_grad():
+                wanted = self.features.maps(photo)
+            pairs = zip(self.features.maps(filled), wanted, strict=True)
+            parts["perceptual"] = torch.stack([F.mse_loss(a, b) / b.square().mean() for a, b in pairs]).mean()
+        return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(), parts
+
+
+def hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
+    """Stage 2 of cascade+: one step of the critic and one of the generator on the same photos, in a window of the hole.
+
+    The window is a square of three quarters of the image, so that a hole of half its side has a rim.
+    """
+    generator, critic = t.modules["generator"], t.modules["critic"]
+    photo = next(photos)
+    n, _, height, width = photo.shape
+    masks = t.masks(photo, rng)
+    masks = center_hole(n, height, width, t.settings.hole, photo.device) if masks is None else masks
+    filled = generator(with_hole(photo, t.settings, masks)).float()
+    window = window_of(masks, 3 * height // 4)
+    seen, true, missing = filled[window], photo[window], masks[window]
+
+    loss = hinge_loss(critic(torch.cat([true, missing], 1)), critic(torch.cat([seen.detach(), missing], 1)))
+    t.update("critic", loss)
+    gradient = nn.utils.get_total_norm([p.grad for p in critic.parameters() if p.grad is not None])
+    with frozen(t.networks["critic"]) as fixed_critic, t.autocast():
+        scores = fixed_critic(torch.cat([seen, missing], 1)).float()
+        total, parts = t.modules["loss"](seen, true, missing, scores)
+    t.update("generator", total)
+    return {**parts, "critic": loss, "critic_gradient": gradient}
+
+
+def window_of(masks: Tensor, side: int) -> tuple[slice, ...]:
+    """The square around the first mask's hole, inside the image; the masks of a batch are alike."""
+    slices = [slice(None), slice(None)]
+    for dimension, length in ((1, masks.shape[2]), (0, masks.shape[3])):
+        missing = masks[0, 0].amax(dimension).nonzero()
+        middle = int(missing.min() + missing.max() + 1) // 2
+        first = min(max(middle - side // 2, 0), length - side)
+        slices.append(slice(first, first + side))
+    return tuple(slices)

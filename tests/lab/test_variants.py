@@ -1,0 +1,141 @@
+"""The networks and the game of cascade+."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cascade_core.degradations import center_hole
+from cascade_core.fills import generator_input
+from cascade_core.losses import PerceptualLoss
+from cascade_lab import data, variants
+from cascade_lab.training import profiles, stages
+
+TINY = {
+    "size": 32,
+    "hole": 12,
+    "generator_kind": "dilated",
+    "dilated_widths": (4, 6, 8),
+    "generator_blocks": 2,
+    "generator_fill": "laplace and mask",
+    "hole_place": "free-form",
+    "stage2_game": "hinge",
+    "critic_widths": (4, 4, 4, 4, 4),
+    "deblur_denoise_width": 4,
+    "perceptual_weight": 0.1,
+    "stage1_batch": 2,
+    "stage2_batch": 2,
+    "stage3_batch": 2,
+    "stage3_patch": 16,
+    "stage4_batch": 2,
+    "stage1_steps": 2,
+    "stage2_steps": 2,
+    "stage3_steps": 2,
+    "stage4_steps": 2,
+    "stage4_norm_steps": 1,
+    "log_every": 1,
+    "save_every": 1,
+}
+
+
+class TestDilatedGenerator:
+    def test_untrained_it_returns_the_fill(self):
+        images = torch.rand(2, 4, 30, 42)
+        torch.testing.assert_close(variants.DilatedGenerator((4, 6, 8), 2)(images), images[:, :3])
+
+    def test_it_changes_the_hole_alone(self):
+        generator = variants.DilatedGenerator((4, 6, 8), 2)
+        torch.nn.init.ones_(generator.residual.bias)
+        masks = center_hole(1, 32, 32, 12)
+        images = generator_input(torch.rand(1, 3, 32, 32), masks, generator.fill)
+        changed = (generator(images) - images[:, :3]).abs()
+        torch.testing.assert_close(changed, masks.expand(-1, 3, -1, -1))
+
+    def test_it_sees_the_whole_of_a_hole_of_56_px(self):
+        """The middle of the hole depends on what lies beyond its corners."""
+        torch.manual_seed(0)
+        generator = variants.DilatedGenerator((4, 4, 4), 8).double()
+        for block in generator.blocks:
+            torch.nn.init.normal_(block.layers[2].weight)
+        torch.nn.init.normal_(generator.residual.weight)
+        images = torch.rand(1, 4, 128, 128, dtype=torch.double).requires_grad_()
+        images.data[:, 3] = 1
+        generator.requires_grad_(False)(images)[0, 0, 64, 64].backward()
+        reached = images.grad[0, :3].abs().amax(0) > 0
+        assert reached[32, 32]
+        assert reached[96, 96]
+
+    def test_refusals(self):
+        with pytest.raises(ValueError, match="three resolutions, got 5 widths"):
+            variants.DilatedGenerator((4,) * 5)
+        with pytest.raises(ValueError, match=r"\(1, 4, 8, 8\)|\(N, 4, H, W\)"):
+            variants.DilatedGenerator()(torch.rand(1, 3, 8, 8))
+
+
+def test_a_patch_of_the_critic_has_a_bounded_slope():
+    """Spectral norm keeps every layer's gain at 1, so scores differ no more than images do, times overlap."""
+    torch.manual_seed(0)
+    critic = variants.PatchCritic(4)
+    for _ in range(20):
+        critic(torch.rand(1, 4, 32, 32))  # the norm is estimated by power iteration in training
+    critic.eval()
+    images = torch.rand(8, 4, 32, 32)
+    scores = critic(images)
+    assert scores.shape == (8, 1, 4, 4)
+    for layer in critic.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+
+
+def test_hinge_loss_by_hand():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-0.5, 1.0])
+    assert variants.hinge_loss(real, fake).item() == pytest.approx((0 + 0.5) / 2 + (0.5 + 2.0) / 2)
+
+
+class TestHoleLoss:
+    def test_by_hand(self, photos):
+        features = PerceptualLoss("random")
+        filled, photo, masks = photos[:2], photos[2:], center_hole(2, 64, 64, 28)
+        scores = torch.tensor([1.0, 3.0])
+        total, parts = variants.HoleLoss(1.0, 0.5, 0.25, features)(filled, photo, masks, scores)
+        l1 = (filled - photo).abs()[:, :, 18:46, 18:46].mean()
+        relative = [
+            ((a - b) ** 2).mean() / (b**2).mean()
+            for a, b in zip(features.maps(filled), features.maps(photo), strict=True)
+        ]
+        torch.testing.assert_close(parts["l1"], l1)
+        torch.testing.assert_close(parts["perceptual"], sum(relative) / 4)
+        torch.testing.assert_close(total, l1 + 0.5 * sum(relative) / 4 - 0.25 * 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "window"),
+    [((4, 8), (20, 24), (0, 12)), ((26, 32), (0, 10), (20, 0)), ((10, 22), (10, 22), (10, 10))],
+)
+def test_the_window_holds_the_hole_and_stays_inside(rows, columns, window):
+    masks = torch.zeros(1, 1, 32, 32)
+    masks[..., slice(*rows), slice(*columns)] = 1
+    *_, down, across = variants.window_of(masks, 12)
+    top, left = min(max(sum(rows) // 2 - 6, 0), 20), min(max(sum(columns) // 2 - 6, 0), 20)
+    assert (down, across) == (slice(top, top + 12), slice(left, left + 12))
+    assert masks[..., down, across].sum() == masks.sum()
+
+
+@pytest.mark.parametrize(
+    ("size", "hole", "sees", "side"),
+    [(128, 56, "image", 128), (128, 56, "center", 64), (128, 64, "center", 96), (64, 28, "center", 64)],
+)
+def test_what_the_critic_sees(size, hole, sees, side):
+    assert profiles.read("smoke", {"size": size, "hole": hole, "critic_sees": sees}).critic_side == side
+
+
+def test_all_stages_train_and_load(tmp_path):
+    run = stages.train(4, profiles.read("smoke", TINY), data.open_photos(), tmp_path)
+    assert isinstance(run.networks["generator"], variants.DilatedGenerator)
+    (stage2,) = Path(tmp_path).glob("smoke-stage2-*")
+    networks = stages.load(stage2 / "weights.safetensors")
+    assert isinstance(networks["critic"], variants.PatchCritic)
+    before = stages.build("generator", profiles.read("smoke", TINY))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.parameters(), networks["generator"].parameters(), strict=True)
+    )
