@@ -331,6 +331,7 @@ def test_the_views_the_curtain_and_the_saved_file(visit):
     tab.select_option("[data-is=other]", "truth")
     for key, share in (("Home", 0), ("End", 1), ("ArrowLeft", 0.99)):
         tab.locator(".curtain").press(key)
+        tab.wait_for_function(f"document.querySelector('.curtain').value === '{round(100 * share)}'")
         left = round(share * shown["truth"].shape[1]) - 2
         both = canvas(tab)
         assert (both[:, : max(0, left)] == shown["input"][:, : max(0, left)]).all()
