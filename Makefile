@@ -47,7 +47,7 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c '$(CHECK)'
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[baselines,book,dev]"
+	@$(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[baselines,book,dev,export]"
 	@touch $@
 
 book: $(READY)
@@ -84,7 +84,7 @@ drawings: $(READY)
 # An environment of its own, so that what is written is what a fresh install gets.
 lock:
 	@$(PYTHON) -m venv --clear _build/lock-venv
-	@_build/lock-venv/bin/python -m pip install -q --disable-pip-version-check -e ".[baselines,book,dev]"
+	@_build/lock-venv/bin/python -m pip install -q --disable-pip-version-check -e ".[baselines,book,dev,export]"
 	@{ sed -n '/^#/p' requirements.lock; _build/lock-venv/bin/python -m pip freeze --exclude-editable; } > _build/requirements.lock
 	@mv _build/requirements.lock requirements.lock
 	@rm -r _build/lock-venv

@@ -224,6 +224,24 @@ def publish(
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
+@app.command("export")
+def export_network(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the file to write, named .onnx")],
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="trained weights (default: the package's cascade+)")
+    ] = None,
+    network: Annotated[str, typer.Option(help="generator, deblur_denoise or cascade, which is both")] = "cascade",
+    store: Annotated[str, typer.Option(help="how the weights are kept: float32, float16 or int8")] = "float32",
+    force: Force = False,
+) -> None:
+    """Write a trained network as an ONNX file."""
+    from cascade_lab import export, published
+
+    export.check_output(out, force)
+    export.write(export.export(weights or published.weights("cascade+"), network, store), out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
 @app.command("profiles")
 def show_profiles(name: Annotated[str, typer.Argument(metavar="PROFILE")] = "") -> None:
     """Show the profiles, or the settings of one and their sources."""

@@ -26,6 +26,7 @@ from cascade_lab import show
 BOOK = Path(__file__).resolve().parents[1]
 CONFIG = BOOK.parent / "_config.yml"
 SHOW = Path(show.__file__).parent
+LARGE = re.compile(r'<script class="cascade-demo-file">.*?</script>', re.DOTALL)
 
 
 def stage(build: Path) -> None:
@@ -38,11 +39,18 @@ def stage(build: Path) -> None:
             target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
+    if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+        from cascade_lab.show import demo  # it takes seconds, and a book without it need not wait
+
+        demo.write(folder / "_static" / "demo")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
         nb.cells = [cell for cell in nb.cells if "injected-parameters" not in tags(cell)]
         for output in [output for cell in nb.cells for output in cell.get("outputs", [])]:
+            if "text/html" in (shown := output.get("data", {})):
+                # what the demo needs in a notebook, a page reads from beside it, and when it is asked for
+                shown["text/html"] = LARGE.sub("", shown["text/html"])
             # a picture's size, which the page would fix, also where the page is narrower; see `lighten`
             output.get("metadata", {}).pop("image/png", None)
         for part in [nb, *nb.cells]:

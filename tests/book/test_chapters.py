@@ -21,6 +21,7 @@ COLAB = f"""import sys
 if "google.colab" in sys.modules:
     %pip install -q "cascade-core[baselines] @ git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
 """
+EXPORT = ("09_your_photo", "elsewhere")  # they write ONNX files
 EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs", "seed": 0}
 
 
@@ -40,7 +41,8 @@ def test_source(path):
     assert execute.defaults(nb, path.stem) == EXPECTED
     assert nb.metadata.kernelspec.name == "python3"  # without a kernel the page shows no Colab button
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    assert code[0].source.strip() == COLAB.strip()
+    export = "[baselines,export]" if path.stem in EXPORT else "[baselines]"
+    assert code[0].source.strip() == COLAB.strip().replace("[baselines]", export)
     assert "parameters" in execute.tags(code[1])
     assert nb.cells[0].cell_type == "markdown"
     assert nb.cells[0].source.startswith("# ")
@@ -53,7 +55,7 @@ def test_source(path):
 def test_the_lock_holds_exact_versions_of_what_make_installs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    groups = [project["dependencies"], *(extras[name] for name in ("baselines", "book", "dev"))]
+    groups = [project["dependencies"], *(extras[name] for name in ("baselines", "book", "dev", "export"))]
     names = {re.match(r"[\w-]+", line)[0].lower() for group in groups for line in group}
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)

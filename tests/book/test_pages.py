@@ -186,6 +186,17 @@ def test_the_book_has_a_curtain_and_sliders(visit):
     assert visit("03_stage1").locator(".cascade-play input").count() == 1
 
 
+@pytest.mark.parametrize("place", ["wide dark", "phone dark"])  # from a server and from the folder
+@pytest.mark.parametrize("page", ["index", "09_your_photo"])
+def test_the_demo_runs(visit, page, place):
+    tab = visit(page, place)
+    tab.click(".cascade-demo .start button")
+    tab.wait_for_selector(".cascade-demo .stage", timeout=60_000)
+    tab.click(".cascade-demo [data-is=restore]")
+    tab.wait_for_selector(".cascade-demo input[value=cascade]:checked", timeout=60_000)
+    assert tab.evaluate(STICKS_OUT) == []
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_search_stands_there_once_and_finds(visit, place):
     tab = visit("02_networks", place)
