@@ -1,11 +1,16 @@
 """What several test files share: the devices to test on, a real photo, and one thread, so that timing is even."""
 
+import signal
+
 import pytest
 import torch
 
 from cascade_lab import data
 
 torch.set_num_threads(1)
+
+# A shell's background jobs ignore Ctrl-C, and hand that on to what the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(
