@@ -70,7 +70,7 @@ def about(weights: Path) -> dict[str, Any]:
     record = header.get("training") or checkpoints.record_beside(weights) or {}
     return {
         **{name: header["settings"][name] for name in ("size", "hole", "hole_color")},
-        "fill": getattr(stages.load(weights).get("generator"), "fill", "color"),
+        "fill": header["settings"].get("generator_fill", "color"),
         "reach": REACH,
         "settings": header["settings"],
         "training": record.get("weights_sha256", ""),
@@ -125,10 +125,7 @@ def squeeze(model: onnx.ModelProto, store: str) -> None:
 
 def check_output(out: Path, force: bool = False) -> None:
     """Raise ``ValueError`` where a model cannot be written, before any work is done."""
-    if out.suffix != ".onnx":
-        raise ValueError(f"{out}: name it .onnx")
-    if out.exists() and not (force and out.is_file()):
-        raise ValueError(f"{out} is there already; --force replaces a file")
+    checkpoints.refuse_output(out, ".onnx", force)
     if not out.resolve().parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}")
 

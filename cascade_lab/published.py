@@ -56,14 +56,11 @@ def publish(trained: Path, out: Path, force: bool = False) -> None:
     Raises:
         ValueError: the run is not finished, its weights do not bear half precision, or ``out`` cannot be written.
     """
-    if out.suffix != ".safetensors":
-        raise ValueError(f"{out}: name it .safetensors")
     if not trained.is_file():
         raise ValueError(f"{trained} is not a file: name a finished run's {checkpoints.WEIGHTS}")
     if out.exists() and out.samefile(trained):
         raise ValueError(f"{out} is the run's own file, and replacing it would ruin the run: name another --out")
-    if out.exists() and not (force and out.is_file()):
-        raise ValueError(f"{out} is there already; --force replaces a file")
+    checkpoints.refuse_output(out, ".safetensors", force)
     record = checkpoints.record_beside(trained)
     if record is None:
         raise ValueError(f"no record beside {trained} tells of it: train it to its end first")

@@ -60,6 +60,14 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_output(out: Path, suffix: str, force: bool) -> None:
+    """Raise ``ValueError`` for a file of another kind, or one that is there and may not be replaced."""
+    if out.suffix != suffix:
+        raise ValueError(f"{out}: name it {suffix}")
+    if out.exists() and not (force and out.is_file()):
+        raise ValueError(f"{out} is there already; --force replaces a file")
+
+
 def try_writing(path: Path) -> None:
     """Raise ``OSError`` where ``path`` cannot be written; leaves no file behind."""
     trial = _temporary(path)  # a name that is too long is longer yet

@@ -124,6 +124,10 @@ class Profile(BaseModel):
     def _fit_together(self) -> Self:
         if self.hole >= self.size:
             raise ValueError(f"hole must be smaller than size ({self.size}), got {self.hole}")
+        if self.generator_kind == "dilated" and self.generator_fill != "laplace and mask":
+            raise ValueError(
+                f"generator_kind 'dilated' needs generator_fill 'laplace and mask', got {self.generator_fill!r}"
+            )
         if self.save_every % self.log_every:
             raise ValueError(
                 f"save_every must be a multiple of log_every ({self.log_every}), "

@@ -224,11 +224,7 @@ def test_a_terminal_that_cannot_show_a_letter_still_learns_which_cell_failed(boo
 
 def test_a_fault_of_the_pages_is_a_failure(book):
     book.write("b", notebook(book.trace("b")))
-    index = book.book / "index.md"
-    good = index.read_text()
-    index.write_text(good + "\n[lost](nowhere.md)\n")
-    run = book.make()
-    index.write_text(good)
+    run = book.make_with(book.book / "index.md", "\n[lost](nowhere.md)\n")
     assert run.returncode == 1
     assert "pages: Jupyter Book found faults\nindex.md: WARNING: nowhere.md" in run.stderr
     assert not (book.build / "smoke" / "done" / "pages").exists()

@@ -129,6 +129,11 @@ def test_what_the_critic_sees(size, hole, sees, side):
     assert profiles.read("smoke", {"size": size, "hole": hole, "critic_sees": sees}).critic_side == side
 
 
+def test_the_dilated_generator_needs_the_mask():
+    with pytest.raises(ValueError, match="'dilated' needs generator_fill 'laplace and mask', got 'color'"):
+        profiles.read("smoke", {**TINY, "generator_fill": "color"})
+
+
 def test_all_stages_train_and_load(tmp_path):
     run = stages.train(4, profiles.read("smoke", TINY), data.open_photos(), tmp_path)
     assert isinstance(run.networks["generator"], variants.DilatedGenerator)
