@@ -56,9 +56,26 @@ def stage(build: Path) -> None:
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
             part.metadata.pop(RECORD, None)
+        lend(nb, chapter, folder)
         nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
+
+
+def lend(nb: nbformat.NotebookNode, chapter: str, folder: Path) -> None:
+    """Writes the student's notebook, the source without its solutions, and links it under the exercises' heading."""
+    if not any("solution" in tags(cell) for cell in nb.cells):
+        return
+    source = nbformat.read(BOOK / f"{chapter}.ipynb", 4)
+    source.cells = [cell for cell in source.cells if "solution" not in tags(cell)]
+    target = folder / "exercises" / f"{chapter}.ipynb"
+    target.parent.mkdir(exist_ok=True)
+    nbformat.write(source, target)
+    heading = next((cell for cell in nb.cells if re.search("^## Exercises$", cell.source, re.MULTILINE)), None)
+    if heading is None:
+        raise ValueError(f"chapter {chapter} has exercises, but no heading ## Exercises above them")
+    link = f"{{download}}`A notebook without the solutions <exercises/{chapter}.ipynb>` is for whoever solves them."
+    heading.source = re.sub("^## Exercises$", rf"\g<0>\n\n{link}", heading.source, flags=re.MULTILINE)
 
 
 def took(profile: str, seconds: float, bytes: int, threads: int) -> str:
