@@ -1,8 +1,12 @@
+import math
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from cascade_core.metrics import Interval
 from cascade_core.models import Critic
+from cascade_lab.evaluation import tables
 from cascade_lab.show import figures
 
 
@@ -53,6 +57,90 @@ class TestCurves:
     def test_refuses_an_empty_history(self):
         with pytest.raises(ValueError, match="empty"):
             figures.curves([])
+
+
+class TestForest:
+    CELLS = tables.frame(
+        {
+            "laplace": {"psnr_hole": Interval(18.5, 18.0, 19.0, 9), "psnr_hole - laplace": None},
+            "cascade": {"psnr_hole": Interval(18.8, 18.3, 19.4, 9), "psnr_hole - laplace": Interval(0.3, 0.1, 0.4, 9)},
+            "telea": {"psnr_hole": Interval(18.4, 17.5, 19.0, 9), "psnr_hole - laplace": Interval(-0.1, -0.3, 0.1, 9)},
+        },
+        "method",
+    )
+
+    def points(self, axis):
+        """Row -> (mean, marker, filled) of a panel's points."""
+        points = [line for line in axis.lines if line.get_marker() != "None"]
+        return {
+            int(p.get_ydata()[0]): (p.get_xdata()[0], p.get_marker(), p.get_markerfacecolor() != "white")
+            for p in points
+        }
+
+    def test_a_panel_for_each_column_and_a_line_for_each_interval(self):
+        figure = figures.forest(self.CELLS)
+        left, right = figure.axes
+        assert (left.get_xlabel(), right.get_xlabel()) == (
+            "PSNR in the hole (dB)",
+            "PSNR in the hole (dB) minus\nLaplace fill",
+        )
+        assert [text.get_text() for text in left.get_yticklabels()] == ["Laplace fill", "Cascade", "Telea"]
+        lines = [lines.get_segments()[0].tolist() for lines in left.collections]
+        assert lines == [[[18.0, 0], [19.0, 0]], [[18.3, 1], [19.4, 1]], [[17.5, 2], [19.0, 2]]]
+        assert left.get_ylim() == (2.5, -0.5)
+        assert plt.get_fignums() == []
+
+    def test_the_best_is_a_star_and_an_interval_with_zero_is_hollow(self):
+        left, right = figures.forest(self.CELLS).axes
+        assert self.points(left) == {0: (18.5, "o", True), 1: (18.8, "*", True), 2: (18.4, "o", True)}
+        assert self.points(right) == {1: (0.3, "*", True), 2: (-0.1, "o", False)}
+        assert [(text.get_text(), text.get_weight()) for text in right.texts] == [
+            ("reference", "normal"),
+            ("+0.30", "bold"),
+            ("-0.10", "normal"),
+        ]
+        (least,) = figures.forest(self.CELLS, ["psnr_hole"], best=min).axes
+        assert self.points(least)[2][1] == "*"
+        (none,) = figures.forest(self.CELLS, ["psnr_hole"], best=None).axes
+        assert {marker for _, marker, _ in self.points(none).values()} == {"o"}
+
+    def test_zero_has_a_line_only_among_differences(self):
+        left, right = figures.forest(self.CELLS).axes
+        upright = [
+            [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2] for axis in (left, right)
+        ]
+        assert upright == [[], [[0, 0]]]
+        assert right.get_xlim()[0] < 0 < right.get_xlim()[1]
+
+    def test_what_has_no_finite_mean_is_said_in_words(self):
+        cells = tables.frame({"a": {"psnr_context": Interval(math.inf, math.nan, math.nan, 9)}, "b": {}}, "method")
+        (axis,) = figures.forest(cells).axes
+        assert [text.get_text() for text in axis.texts] == ["\N{INFINITY} (identical)", "no value"]
+        assert self.points(axis) == {}
+
+    def test_units_and_numbers_of_other_columns(self):
+        cells = tables.frame({"a": {"seconds": 1.25}, "b": {"seconds": 3.0}})
+        (axis,) = figures.forest(cells, ["seconds"], "s", min, {"seconds": ".3f"}).axes
+        assert axis.get_xlabel() == "seconds (s)"
+        assert [text.get_text() for text in axis.texts] == ["1.250", "3.000"]
+        assert self.points(axis) == {0: (1.25, "*", True), 1: (3.0, "o", True)}
+
+    def test_refuses(self):
+        with pytest.raises(ValueError, match=r"no column 'ssim'.*psnr_hole"):
+            figures.forest(self.CELLS, ["ssim"])
+        with pytest.raises(ValueError, match="needs rows, and a column of Intervals"):
+            figures.forest(tables.frame({"a": {"n": 3}}))
+        with pytest.raises(ValueError, match="needs rows"):
+            figures.forest(self.CELLS.iloc[:0], ["psnr_hole"])
+        assert plt.get_fignums() == []
+
+
+def test_labels_are_about_as_large_as_the_page_s_text():
+    """An inch is 100 px of the page, whose text has 16 px."""
+    figure = figures.forest(TestForest.CELLS)
+    for axis in figure.axes:
+        shown = [*axis.get_xticklabels(), *axis.get_yticklabels(), *axis.texts, axis.xaxis.label]
+        assert all(13.5 <= 100 / 72 * text.get_fontsize() <= 17 for text in shown)
 
 
 def test_source_is_the_code_that_runs():
