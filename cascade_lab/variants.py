@@ -14,8 +14,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from cascade_core.conventions import check_tensor
 from cascade_core.degradations import center_hole
-from cascade_core.losses import PerceptualLoss
-from cascade_core.steps import Losses, Training, frozen, with_hole
+from cascade_core.losses import Losses, PerceptualLoss
+from cascade_core.steps import Training, frozen, with_hole
 
 SLOPE = 0.2  # of every LeakyReLU
 DILATIONS = (1, 2, 4, 8)  # of the blocks, in turn
