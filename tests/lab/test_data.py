@@ -431,7 +431,7 @@ class TestManifest:
     )
     def test_a_broken_manifest_is_named(self, folder, text):
         (folder / "manifest.json").write_text(text)
-        with pytest.raises(ValueError, match=r"manifest\.json is no manifest"):
+        with pytest.raises(ValueError, match=r"manifest\.json is not a manifest"):
             open_photos(folder)
 
 
