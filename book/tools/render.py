@@ -39,10 +39,13 @@ def stage(build: Path) -> None:
             target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
-    if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+    first_page = (BOOK / "index.md").read_text("utf-8")
+    if "_static/demo/" in first_page:
         from cascade_lab.show import demo  # it takes seconds, and a book without it need not wait
 
         demo.write(folder / "_static" / "demo")
+    if "_static/made/" in first_page:
+        tell(folder / "_static" / "made")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
@@ -60,6 +63,18 @@ def stage(build: Path) -> None:
         nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
+
+
+def tell(folder: Path) -> None:
+    """What the first page says of the results and the weights, from their records."""
+    from cascade_lab import published
+    from cascade_lab.evaluation import claims
+
+    folder.mkdir()
+    (folder / "verdicts.html").write_text(claims.table(claims.verdicts()).to_html(), "utf-8")
+    for name, file in published.NAMES.items():
+        said = f"<p><em>Made by the published weights of {name}, {published.training(name)}.</em></p>"
+        (folder / file).with_suffix(".html").write_text(said, "utf-8")
 
 
 def lend(nb: nbformat.NotebookNode, chapter: str, folder: Path) -> None:
