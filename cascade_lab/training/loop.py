@@ -108,7 +108,9 @@ class FabricTraining(Training):
 
 
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the full learning rate: rising in a line for the first steps, then down half a cosine to zero.
+    """Share of the full learning rate at a step.
+
+    It rises in a line during the first steps, then falls along half a cosine to zero.
 
     >>> [round(rate_factor(step, 100, 0.1), 2) for step in (0, 4, 9, 10, 55, 99)]
     [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
