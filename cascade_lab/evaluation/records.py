@@ -31,6 +31,7 @@ KEYS = {
     "ablations": [*SETTING, "seed", "variant"],
     "benchmarks": ["device", "benchmark"],
     "choices": ["stage"],
+    "features": ["weights"],
 }
 """Table -> what tells its rows apart, besides the images: a new run replaces the rows that agree with it in these."""
 RUNS = "runs.json"
