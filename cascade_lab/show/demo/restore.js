@@ -351,25 +351,5 @@ function cascadeRestoration(about, run) {
     return { laplace: fill, generator, cascade, windows: windows.length };
   }
 
-  /* A Gaussian blur of `blur` px and Gaussian noise of `sigma` gray levels, the same for the same seed. */
-  function degrade({ photo, blur, sigma, seed }) {
-    let planes = toPlanes(photo), state = seed;
-    const uniform = () => { // mulberry32
-      let t = (state = (state + 0x6d2b79f5) | 0);
-      t = Math.imul(t ^ (t >>> 15), t | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-    };
-    if (blur > 0) {
-      const kernel = [3 * blur + 1, (x) => Math.exp(-0.5 * (x / blur) ** 2)], { width, height } = photo;
-      planes = planes.map((p) => resize(p, [0, 0, width, height], width, height, kernel));
-    }
-    if (sigma > 0) {
-      const noise = () => sigma * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-      planes.forEach((p) => p.data.forEach((v, i) => (p.data[i] = v + noise())));
-    }
-    return toPicture(planes);
-  }
-
-  return { restore, degrade };
+  return restore;
 }
