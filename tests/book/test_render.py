@@ -11,6 +11,7 @@ import pytest
 import render
 import yaml
 from nbformat import v4
+from PIL import Image
 
 from .conftest import PLACE, ROOT, Book, notebook
 
@@ -51,6 +52,14 @@ def test_the_page(book):
         "https://github.com/"
     )
     assert f"https://colab.research.google.com/github/{address}/blob/main/book/a.ipynb" in page
+    kaggle = f'href="https://kaggle.com/kernels/welcome?src=https://github.com/{address}/blob/main/book/a.ipynb"'
+    assert page.count(kaggle) == 1
+    assert "kaggle" not in (book.build / "html" / "index.html").read_text(), "a page without a notebook has no button"
+    # an inch of the figure is 100 px of the page; book.css lets it scroll where it would become too small
+    figure = re.search(r'<a class="alone" style="--width: (\d+)px" href="([^"]+\.webp)"><img width="(\d+)"', page)
+    assert figure[1] == figure[3]
+    with Image.open(book.build / "html" / figure[2]) as image:
+        assert abs(image.width - 2 * int(figure[1])) <= 1
     assert 'alt="a line"' in page
     assert "A line." in page
     assert page.count("line 1") == 1
