@@ -83,6 +83,23 @@ def test_a_stage_tells_of_its_long_run():
     assert render.recorded("09_your_photo") == ""
 
 
+def test_pictures_are_light_and_know_their_size(tmp_path):
+    """An inch of a figure is 100 px of the page; a drawing without a size in points is left alone."""
+    images = tmp_path / "_images"
+    images.mkdir()
+    Image.new("RGB", (300, 200)).save(images / "a.png", dpi=(200, 200))
+    (images / "b.svg").write_text('<svg viewBox="0 0 1 1" width="144pt" height="72pt"></svg>')
+    (images / "c.svg").write_text('<svg viewBox="0 0 1 1"></svg>')
+    page = tmp_path / "a.html"
+    page.write_text("".join(f'<img alt="x" src="_images/{name}" />' for name in ("a.png", "b.svg", "c.svg")))
+    render.lighten(tmp_path)
+    image = '<img width="{0}" height="{1}" alt="x" src="_images/{2}" />'
+    link = '<a class="alone" style="--width: {0}px" href="_images/{2}">' + image + "</a>"
+    shown = link.format(150, 100, "a.webp") + link.format(200, 100, "b.svg") + '<img alt="x" src="_images/c.svg" />'
+    assert page.read_text() == shown
+    assert sorted(path.name for path in images.iterdir()) == ["a.webp", "b.svg", "c.svg"]
+
+
 def test_a_failed_notebook_is_not_built(book):
     """As papermill leaves it when a cell fails. Jupyter Book would build it without a word."""
     path = book.executed("a")
