@@ -84,12 +84,12 @@ class TestTraining:
             assert two() == pytest.approx(losses["mse"].item(), rel=1e-3)
 
     @pytest.mark.parametrize("stage", [3, 4])
-    def test_the_data_set_spoils_each_photo(self, stage):
+    def test_the_data_set_degrades_each_photo(self, stage):
         profile = tiny()
         side = profile.stage3_patch if stage == 3 else profile.size
-        for photo, spoiled in (training.Spoiled(stage, profile)[i] for i in range(3)):
-            assert photo.shape == spoiled.shape == (3, side, side)
-            assert (photo != spoiled).any()
+        for photo, degraded in (training.DegradedPhotos(stage, profile)[i] for i in range(3)):
+            assert photo.shape == degraded.shape == (3, side, side)
+            assert (photo != degraded).any()
 
 
 class TestPeers:

@@ -31,6 +31,8 @@ import psutil
 from command import Parser, run
 from nbformat import NotebookNode
 
+from cascade_lab.show.exercises import NOT_YET, RIGHT
+
 RECORD = "cascade_book"  # where the executed copy's metadata keep the inputs that it was made from
 MEASURED = "measured"  # metadata of an executed copy: its time, memory and threads
 
@@ -101,12 +103,30 @@ def check_executed(nb: NotebookNode, name: str) -> None:
             raise ChapterError(f"{place(name, nb, index)}: it never ran")
 
 
+def check_exercises(nb: NotebookNode, name: str) -> None:
+    """Refuses an exercise whose check accepts the stub or refuses the solution, or that lacks one of these cells."""
+    order = ("stub", "check", "solution")
+    found = [(index, tag) for index, cell in enumerate(nb.cells) for tag in order if tag in tags(cell)]
+    for (index, tag), wanted in zip(found, order * len(found), strict=False):
+        where = place(name, nb, index)
+        if tag != wanted:
+            raise ChapterError(f"{where}: a {tag} where the exercise needs its {wanted}")
+        said = "".join(output.get("text", "") for output in nb.cells[index].outputs)
+        if tag == "check" and not said.startswith(NOT_YET):
+            raise ChapterError(f"{where}: the check must refuse the stub, and it says {said!r}")
+        if tag == "solution" and RIGHT not in said.splitlines():
+            raise ChapterError(f"{where}: the check must accept the solution, and it says {said!r}")
+    if found and found[-1][1] != "solution":
+        raise ChapterError(f"{place(name, nb, found[-1][0])}: the exercise has no solution")
+
+
 def read_executed(path: Path, name: str) -> NotebookNode:
     """An executed copy that is checked again on reading."""
     if not path.exists():
         raise ChapterError(f"chapter {name}: there is no executed copy at {path}; run `make book`")
     nb = nbformat.read(path, 4)
     check_executed(nb, name)
+    check_exercises(nb, name)
     return nb
 
 

@@ -39,10 +39,13 @@ def stage(build: Path) -> None:
             target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
-    if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+    first_page = (BOOK / "index.md").read_text("utf-8")
+    if "_static/demo/" in first_page:
         from cascade_lab.show import demo  # it takes seconds, and a book without it need not wait
 
         demo.write(folder / "_static" / "demo")
+    if "_static/made/" in first_page:
+        tell(folder / "_static" / "made")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
@@ -56,9 +59,38 @@ def stage(build: Path) -> None:
         for part in [nb, *nb.cells]:
             part.metadata.pop("papermill", None)
             part.metadata.pop(RECORD, None)
+        lend(nb, chapter, folder)
         nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
+
+
+def tell(folder: Path) -> None:
+    """What the first page says of the results and the weights, from their records."""
+    from cascade_lab import published
+    from cascade_lab.evaluation import claims
+
+    folder.mkdir()
+    (folder / "verdicts.html").write_text(claims.table(claims.verdicts()).to_html(), "utf-8")
+    for name, file in published.NAMES.items():
+        said = f"<p><em>Made by the published weights of {name}, {published.training(name)}.</em></p>"
+        (folder / file).with_suffix(".html").write_text(said, "utf-8")
+
+
+def lend(nb: nbformat.NotebookNode, chapter: str, folder: Path) -> None:
+    """Writes the student's notebook, the source without its solutions, and links it under the exercises' heading."""
+    if not any("solution" in tags(cell) for cell in nb.cells):
+        return
+    source = nbformat.read(BOOK / f"{chapter}.ipynb", 4)
+    source.cells = [cell for cell in source.cells if "solution" not in tags(cell)]
+    target = folder / "exercises" / f"{chapter}.ipynb"
+    target.parent.mkdir(exist_ok=True)
+    nbformat.write(source, target)
+    heading = next((cell for cell in nb.cells if re.search("^## Exercises$", cell.source, re.MULTILINE)), None)
+    if heading is None:
+        raise ValueError(f"chapter {chapter} has exercises, but no heading ## Exercises above them")
+    link = f"{{download}}`A notebook without the solutions <exercises/{chapter}.ipynb>` is for whoever solves them."
+    heading.source = re.sub("^## Exercises$", rf"\g<0>\n\n{link}", heading.source, flags=re.MULTILINE)
 
 
 def took(profile: str, seconds: float, bytes: int, threads: int) -> str:

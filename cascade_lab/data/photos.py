@@ -34,8 +34,8 @@ def read_photo(file: str | Path | BinaryIO) -> Image.Image:
         file: a path, or a file that is open for reading bytes.
 
     Raises:
-        ValueError: it is no photo, no regular file, empty, cut short or of too many pixels (a decompression bomb); the
-            message says which.
+        ValueError: it is not a photo or not a regular file, is empty, truncated or of too many pixels (a decompression
+            bomb); the message says which.
     """
     with _opened(file) as image:
         image.load()

@@ -15,9 +15,17 @@ from cascade_lab.data.manifest import NAME, SPLITS, pick_split, read_manifest
 from cascade_lab.data.photos import Photos
 from cascade_lab.data.shards import Shards, open_shards
 
-# The photos in scikit-image's wheel. Both views of the motorcycle stand on one side of the split.
-WHEEL_TEST = "astronaut.png chelsea.png"
-WHEEL_TRAIN = "coffee.png hubble_deep_field.jpg ihc.png motorcycle_left.png motorcycle_right.png retina.jpg rocket.jpg"
+# Free photos in wheels that the book needs anyway: package -> folder and names. Both views of the motorcycle stand on
+# one side of the split.
+WHEEL_TEST = {
+    "skimage": "data/astronaut.png data/chelsea.png",
+    "sklearn": "datasets/images/china.jpg datasets/images/flower.jpg",
+    "matplotlib": "mpl-data/sample_data/grace_hopper.jpg",
+}
+WHEEL_TRAIN = {
+    "skimage": "data/coffee.png data/hubble_deep_field.jpg data/ihc.png data/motorcycle_left.png "
+    "data/motorcycle_right.png data/retina.jpg data/rocket.jpg"
+}
 WHEEL_REPEATS = 64  # seven photos, each far larger than a crop: an epoch visits each so many times
 SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems put beside photos, of copies and thumbnails
 VERIFY = 5000  # photos; of a larger set that is split already, only the headers are read when it is opened
@@ -32,7 +40,8 @@ def open_photos(source: str | Path | None = None, split: str = "train", whole: b
 
     Args:
         source: one of
-            None: the photos in scikit-image's wheel; astronaut and chelsea are the test set, seven others train.
+            None: photos that come with installed packages. Seven of scikit-image train. The test set is its astronaut
+            and chelsea, scikit-learn's china and flower, and matplotlib's grace_hopper.
             A folder with a manifest.json (`data_scripts` writes it): the files that it lists for the split.
             A folder with sub-folders train, val or test (or Train, TEST): everything below the one named by `split`.
             A folder that is called train, val or test itself: everything below it, for that split alone.
@@ -47,9 +56,13 @@ def open_photos(source: str | Path | None = None, split: str = "train", whole: b
         ValueError: there is no such folder or split, no photo in it that can be read, or only one to split.
     """
     if source is None:
-        wheel = Path(str(importlib.resources.files("skimage"))) / "data"
         train = pick_split(SPLITS, split, "scikit-image") == "train"
-        paths = {name: wheel / name for name in (WHEEL_TRAIN if train else WHEEL_TEST).split()}
+        files = [
+            Path(str(importlib.resources.files(package))) / name
+            for package, names in (WHEEL_TRAIN if train else WHEEL_TEST).items()
+            for name in names.split()
+        ]
+        paths = {file.name: file for file in files}
         return Photos("scikit-image", paths, repeats=WHEEL_REPEATS, decode=True)
     if not str(source).strip():
         raise ValueError("the folder's name is empty: is a variable unset? None takes scikit-image's photos")

@@ -218,13 +218,13 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
 
 
 def _text(cell: Any, spec: str, row: str, column: str) -> str:
-    if isinstance(cell, str) or cell is None:
-        return cell or ""
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, Interval) and pd.isna(cell):
+        return ""
     mean = cell.mean if isinstance(cell, Interval) else cell
     if math.isinf(mean) or (isinstance(cell, Interval) and math.isnan(mean)):
         return without_number(mean, row, column)
     if isinstance(cell, Interval):
         return format(cell, spec).replace(" [", "\n[").replace(", ", ",\N{NO-BREAK SPACE}")
-    if pd.isna(cell):
-        return ""
     return format(cell, ",d" if isinstance(cell, int | np.integer) and spec.endswith("f") else spec)

@@ -390,7 +390,7 @@ def test_files_that_cannot_be_taken_end_in_a_sentence(visit, tmp_path):
     tab = visit()
     name = '<img src=x onerror="window.broken=1">.png'
     (tmp_path / name).write_text("no photo")
-    assert bring(tab, tmp_path / name) == f"{name} is no photo that this browser can read."
+    assert bring(tab, tmp_path / name) == f"{name} is not a photo that this browser can read."
     assert html.escape(name, quote=False) in tab.inner_html(".status")
     Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
     huge = "huge.png has 100 megapixels, and 60 are the most here: make a smaller copy."

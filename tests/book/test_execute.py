@@ -44,6 +44,31 @@ def test_an_equals_sign_in_a_string_is_no_parameter():
     assert execute.defaults(notebook(parameters='name = "a = 1"  # b = 2'), "a") == {"name": "a = 1"}
 
 
+EXERCISE = {"stub": "", "check": "Not yet. Think.\n", "solution": "Right.\n"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"check": "Right.\n"}, "cell 4 .2.: the check must refuse the stub, and it says 'Right"),
+        ({"solution": "Not yet. Think.\n"}, "cell 5 .3.: the check must accept the solution"),
+        ({"solution": None}, "cell 4 .2.: the exercise has no solution"),
+        ({"check": None}, "cell 4 .3.: a solution where the exercise needs its check"),
+    ],
+)
+def test_an_exercise_tells_right_from_wrong(changed, message):
+    cells = {tag: said for tag, said in (EXERCISE | changed).items() if said is not None}
+    nb = notebook(*(str(1 + list(EXERCISE).index(tag)) for tag in cells))
+    for cell, (tag, said) in zip(nb.cells[2:], cells.items(), strict=True):
+        cell.metadata["tags"], cell.outputs = [tag], [v4.new_output("stream", text=said)]
+    if message is None:
+        execute.check_exercises(nb, "a")
+    else:
+        with pytest.raises(ValueError, match=message):
+            execute.check_exercises(nb, "a")
+
+
 @pytest.mark.parametrize("parameters", ["seed = 1 + x", "import os", "a, b = 1, 2", "seed ="])
 def test_a_parameters_cell_holds_plain_values(parameters):
     with pytest.raises(ValueError, match="chapter a: its parameters cell"):

@@ -25,7 +25,11 @@ def book(tmp_path_factory):
     nb = notebook("for i in range(3):\n    print('line', i)", "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     nb.cells[3].metadata.update(CAPTION)
     book.write("a", nb)
-    book.write("b", notebook("print('Größe Ω')"))
+    nb = notebook("print('Größe Ω')")
+    nb.cells.append(v4.new_markdown_cell("## Exercises\n\nSay one."))
+    said = {"stub": "'answer'", "check": "print('Not yet. Say it.')", "solution": "print('Right.')"}
+    nb.cells += [v4.new_code_cell(source, metadata={"tags": [tag]}) for tag, source in said.items()]
+    book.write("b", nb)
     (book.root / "photos").mkdir()
     program = book.root / "bin" / "git"
     program.parent.mkdir()
@@ -44,6 +48,15 @@ def stage(book):
 @pytest.fixture(autouse=True)
 def _in_the_small_book(monkeypatch, book):
     monkeypatch.setattr(render, "BOOK", book.book)
+
+
+def test_a_notebook_without_solutions_lies_beside_the_page(book):
+    page = (book.build / "html" / "b.html").read_text()
+    (lent,) = (book.build / "html" / "_downloads").glob("*/b.ipynb")
+    assert f'href="{lent.relative_to(book.build / "html")}"' in page
+    cells = nbformat.read(lent, 4).cells
+    assert [cell.metadata.get("tags") for cell in cells[-2:]] == [["stub"], ["check"]]
+    assert not any(cell.get("outputs") for cell in cells)
 
 
 def test_the_page(book):
@@ -80,7 +93,7 @@ def test_a_letter_that_the_terminal_cannot_show_is_on_the_page(book):
 
 def test_a_stage_tells_of_its_long_run():
     assert re.fullmatch(r" The recorded long run .* took \d+ min: profile \w+, .+\.", render.recorded("05_stage3"))
-    assert render.recorded("09_your_photo") == ""
+    assert render.recorded("11_your_photo") == ""
 
 
 def test_pictures_are_light_and_know_their_size(tmp_path):

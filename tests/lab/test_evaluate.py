@@ -472,7 +472,7 @@ class TestCommand:
     @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1, 2]", b'{"files": 3}'])
     def test_a_damaged_manifest_is_one_line(self, content, folder, tmp_path):
         (folder / "manifest.json").write_bytes(content)
-        with pytest.raises(SystemExit, match="^error: .*manifest.json (is no manifest|cannot be read)") as caught:
+        with pytest.raises(SystemExit, match="^error: .*manifest.json (is not a manifest|cannot be read)") as caught:
             self.run(folder, tmp_path / "r", "--methods", "mean")
         assert "\n" not in str(caught.value)
 

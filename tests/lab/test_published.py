@@ -114,9 +114,10 @@ def test_the_recorded_numbers_come_out_again():
     assert (rows[list(vars(protocol))] == list(vars(protocol).values())).all(axis=None)
     photos = data.open_photos(None, "test")
     recorded = tables.by_method(rows)
-    assert list(recorded["cascade"].index) == data.crop_names(photos, protocol.size, protocol.mode)
     some = [0, 5, 12]
-    crops = data.test_crops(photos, protocol.size, protocol.mode)[some]
+    names = data.crop_names(photos, protocol.size, protocol.mode)
+    places = [names.index(name) for name in recorded["cascade"].index[some]]
+    crops = data.test_crops(photos, protocol.size, protocol.mode)[places]
     methods = from_weights(*(published.weights(name) for name in published.NAMES))
     assert {"cascade", "cascade+"} <= set(methods) <= set(recorded)
     for name, found in tables.by_method(evaluate(methods, crops, protocol)).items():

@@ -3,7 +3,6 @@
 import math
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -129,7 +128,7 @@ class TestShow:
     CELLS = frame(
         {
             "a": {"psnr_hole": Interval(17.0, 16.0, 18.0, 9), "psnr_hole - b": Interval(0.5, 0.25, 0.75, 9), "n": 1200},
-            "b <c>": {"psnr_hole": Interval(18.5, 17.0, 19.0, 9), "psnr_hole - b": None, "n": np.nan},
+            "b <c>": {"psnr_hole": Interval(18.5, 17.0, 19.0, 9), "psnr_hole - b": None, "n": pd.NA},
         },
         "method",
     )

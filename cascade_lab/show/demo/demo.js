@@ -107,7 +107,7 @@ window.cascadeDemo.start = async function (root) {
       return paper.getImageData(0, 0, size.width, size.height);
     } catch (error) {
       if (error instanceof Event || error instanceof DOMException) {
-        throw new Error(`${name} is no photo that this browser can read.`);
+        throw new Error(`${name} is not a photo that this browser can read.`);
       }
       throw error;
     } finally {
