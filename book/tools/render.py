@@ -152,17 +152,22 @@ def lighten(html: Path) -> None:
             plain = image.convert("RGBA" if "A" in image.getbands() else "RGB")
             plain.save(path.with_suffix(".webp"), quality=80, method=6)
             scale = 100 / image.info["dpi"][0] if "dpi" in image.info else 1
-            made[path.name] = [round(side * scale) for side in image.size]
+            made[path.name] = path.with_suffix(".webp").name, *(round(side * scale) for side in image.size)
         path.unlink()
+    for path in html.glob("_images/*.svg"):  # matplotlib's, in points
+        if size := re.search(r'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"', path.read_text("utf-8")):
+            made[path.name] = path.name, *(round(float(points) * 100 / 72) for points in size.groups())
 
     def lighter(match: re.Match) -> str:
-        (width, height), path = made[match[2]], f"_images/{match[2].removesuffix('png')}webp"
-        image = f'<img width="{width}" height="{height}" {match[1]}{path}{match[3]}'
-        return f'<a class="alone" style="--width: {width}px" href="{path}">{image}</a>'
+        if match[2] not in made:
+            return match[0]
+        name, width, height = made[match[2]]
+        image = f'<img width="{width}" height="{height}" {match[1]}_images/{name}{match[3]}'
+        return f'<a class="alone" style="--width: {width}px" href="_images/{name}">{image}</a>'
 
     for page in html.glob("*.html"):
         text = page.read_text("utf-8")
-        page.write_text(re.sub(r'<img ([^>]*src=")_images/([^"]+\.png)("[^>]*>)', lighter, text), "utf-8")
+        page.write_text(re.sub(r'<img ([^>]*src=")_images/([^"]+\.(?:png|svg))("[^>]*>)', lighter, text), "utf-8")
 
 
 def main() -> int:

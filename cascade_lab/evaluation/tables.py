@@ -208,7 +208,7 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
             bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
     shown = pd.DataFrame(texts, index=cells.index)
     shown.columns.name = cells.columns.name
-    if shown.columns.name == "method":
+    if shown.columns.name == "method" or set(shown.index) <= set(TITLES):
         shown = shown.rename(index=title)
     uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
     styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)

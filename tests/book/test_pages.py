@@ -197,14 +197,51 @@ def test_search_stands_there_once_and_finds(visit, place):
     tab.wait_for_selector("#search-results li a[href*='04_stage2.html']")  # the results come one after the other
 
 
+@pytest.mark.parametrize("place", ["wide light", "phone dark"])
 @pytest.mark.parametrize("page", PAGES)
-def test_colab_and_download_point_at_the_notebook(visit, page):
+def test_the_frame(visit, page, place):
+    """Headings grow no heavier with their level, captions have the weight of text, photos are as they are, formulas
+    scroll from their left end, and a figure's letters stay legible."""
+    tab = visit(page, place)
+    weights = tab.evaluate(WEIGHTS)
+    assert weights == sorted(weights, reverse=True)
+    captions = "[...document.querySelectorAll('article figcaption p')].map(e => getComputedStyle(e).fontWeight)"
+    assert set(tab.evaluate(captions)) <= {"400"}
+    filters = "[...document.querySelectorAll('article img')].map(e => getComputedStyle(e).filter)"
+    assert set(tab.evaluate(filters)) <= {"none"}
+    assert tab.evaluate(CUT_OFF) == []
+    assert [share for share in tab.evaluate(SHRUNK) if share < 0.74] == []
+
+
+# The weight of the first heading of each level.
+WEIGHTS = """['h1', 'h2', 'h3', 'h4'].map(level => document.querySelector('article ' + level)).filter(e => e)
+  .map(e => Number(getComputedStyle(e).fontWeight))"""
+
+# Formulas that begin left of what can be scrolled to, or whose end cannot be reached.
+CUT_OFF = """[...document.querySelectorAll('article div.math mjx-container')].filter(box => {
+  box.scrollLeft = -9999;
+  const [outer, inner] = [box.parentElement, box.querySelector('svg')].map(e => e.getBoundingClientRect());
+  const begins = inner.left >= outer.left - 1;
+  box.scrollLeft = 9999;
+  const ends = inner.width <= 1 || box.querySelector('svg').getBoundingClientRect().right <= outer.right + 1;
+  return !begins || !ends;
+}).map(box => box.textContent.slice(0, 60))"""
+
+# How large a figure is shown, as a share of its own size.
+SHRUNK = """[...document.querySelectorAll('article a.alone img')].map(i => i.clientWidth / i.getAttribute('width'))"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_colab_kaggle_and_download_point_at_the_notebook(visit, page):
     tab = visit(page)
     links = [link.get_attribute("href") for link in tab.locator("a[href*='colab.research.google.com']").all()]
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
     name = repository["url"].removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{name}/blob/{repository['branch']}/book/{page}.ipynb"
     assert links == ([address] if page in NOTEBOOKS else [])
+    kaggle = [link.get_attribute("href") for link in tab.locator("a[href*='kaggle.com/kernels']").all()]
+    source = f"https://github.com/{name}/blob/{repository['branch']}/book/{page}.ipynb"
+    assert kaggle == ([f"https://kaggle.com/kernels/welcome?src={source}"] if page in NOTEBOOKS else [])
     if page in NOTEBOOKS:
         download = tab.locator("a.btn-download-source-button").get_attribute("href")
         assert download == f"_sources/{page}.ipynb"

@@ -166,6 +166,12 @@ class TestShow:
         assert "x&lt;y" in found.to_html()
         assert found.data["gap"][0] == f"+1.0000\n[+0.0000,{NO_BREAK}+2.0000]"
 
+    def test_methods_are_named_in_words(self):
+        """In a table of methods, and where every row is one; a row "mean" of another table is left alone."""
+        assert list(show(frame({"telea": {"n": 1}, "ours": {"n": 2}}, "method")).data.index) == ["Telea", "ours"]
+        assert list(show(frame({"mean": {"n": 1}, "telea": {"n": 2}})).data.index) == ["Mean color", "Telea"]
+        assert list(show(frame({"mean": {"n": 1}, "largest": {"n": 2}})).data.index) == ["mean", "largest"]
+
     def test_rows_of_the_same_name(self):
         """As in a table of tasks, each in several ways."""
         assert show(pd.DataFrame({"seconds": [1.0, 2.0]}, index=["blur", "blur"])).to_html().count(">blur<") == 2
