@@ -16,7 +16,6 @@ COLUMNS = ("paper", "ours", "replicated?", "why")
 WORSE = "ours go the other way"
 UNSURE = "ours cannot be told apart from no difference"
 VARIANTS = {"no pre-training": "gain of pre-training", "only GAN": "gain of the second network"}
-TITLES = {"patchmatch": "PatchMatch", "context encoder": "Context Encoder", "neural patch synthesis": "NPS"}
 
 
 class Results(NamedTuple):
@@ -93,7 +92,7 @@ def _rows_of_table_1() -> set[str]:
 
 
 def _row(method: str) -> str:
-    return f"Table 1, {TITLES.get(method, method)}"
+    return f"Table 1, {tables.title(method)}"
 
 
 def judged(ours: Interval, claimed: float | None) -> tuple[str, str]:
@@ -152,7 +151,7 @@ def _leads(here: pd.DataFrame, theirs: Mapping[str, float]) -> dict[str, Sequenc
     for method, number in theirs.items():
         if method == "cascade":
             continue
-        claim, lead = f"order: cascade ahead of {TITLES.get(method, method)}", theirs["cascade"] - number
+        claim, lead = f"order: cascade ahead of {tables.title(method)}", theirs["cascade"] - number
         if {"cascade", method} <= set(measures):
             ours = tables.paired(measures, "cascade", method, "psnr_hole")
             verdict, why = judged(ours, None)
