@@ -13,6 +13,7 @@ from cascade_lab.evaluation.ablation import FULL, crossed_interval, difference
 
 YES, ABOVE, DIRECTION, NO, UNKNOWN = "yes", "exceeded", "in direction", "no", "not measured"
 COLUMNS = ("paper", "ours", "replicated?", "why")
+SIZE = 128  # px, of the paper's test images
 WORSE = "ours go the other way"
 UNSURE = "ours cannot be told apart from no difference"
 VARIANTS = {"no pre-training": "gain of pre-training", "only GAN": "gain of the second network"}
@@ -170,7 +171,7 @@ def _gains(variants: pd.DataFrame, losses: Mapping[str, float]) -> dict[str, Seq
             continue
         ours = crossed_interval(-difference(variants, variant, "none", "psnr_hole"))
         verdict, why = judged(ours, -lost)
-        reasons = [why]
+        reasons = [why, *(f"measured at {size} px" for size in variants["size"].unique() if size != SIZE)]
         if verdict != YES and variant == "no pre-training":
             reasons.append("the variant without it has as many steps here, and the paper does not say how many it had")
         elif verdict != YES and "medium" in set(variants["level"]):
