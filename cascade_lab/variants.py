@@ -166,14 +166,15 @@ class HoleLoss(nn.Module):
 def hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 2 of cascade+: one step of the critic and one of the generator on the same photos, in a window of the hole.
 
-    The window is a square of three quarters of the image, so that a hole of half its side has a rim.
+    The window is a square of three quarters of the image, so that a hole of half its side has a rim. Nothing looks at a
+    value, so no step waits for the device.
     """
     generator, critic = t.modules["generator"], t.modules["critic"]
     photo = next(photos)
     n, _, height, width = photo.shape
     masks = t.masks(photo, rng)
     masks = center_hole(n, height, width, t.settings.hole, photo.device) if masks is None else masks
-    filled = generator(with_hole(photo, t.settings, masks)).float()
+    filled = generator(with_hole(photo, t.settings, masks, t.laplace)).float()
     window = window_of(masks, 3 * height // 4)
     seen, true, missing = filled[window], photo[window], masks[window]
 
@@ -187,12 +188,12 @@ def hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> L
     return {**parts, "critic": loss, "critic_gradient": gradient}
 
 
-def window_of(masks: Tensor, side: int) -> tuple[slice, ...]:
-    """The square around the first mask's hole, inside the image; the masks of a batch are alike."""
-    slices = [slice(None), slice(None)]
+def window_of(masks: Tensor, side: int) -> tuple[slice | Tensor, ...]:
+    """Index of the square around the first mask's hole, inside the image; the masks of a batch are alike."""
+    along = []
     for dimension, length in ((1, masks.shape[2]), (0, masks.shape[3])):
-        missing = masks[0, 0].amax(dimension).nonzero()
-        middle = int(missing.min() + missing.max() + 1) // 2
-        first = min(max(middle - side // 2, 0), length - side)
-        slices.append(slice(first, first + side))
-    return tuple(slices)
+        missing, places = masks[0, 0].amax(dimension), torch.arange(length, device=masks.device)
+        first, last = (missing * (length - places)).argmax(), (missing * (places + 1)).argmax()
+        start = ((first + last + 1) // 2 - side // 2).clamp(0, length - side)
+        along.append(start + places[:side])
+    return slice(None), slice(None), along[0][:, None], along[1]
