@@ -55,8 +55,7 @@ def center_hole(n: int, height: int, width: int, hole: int | None = None, device
     """Masks with the same square hole in the middle; an odd margin is larger below and to the right.
 
     Args:
-        hole: side in px. ``None`` takes 56/128 of the shorter side: Context Encoders cut 64 of 128 px but leave a rim
-            of 4 px visible.
+        hole: side in px; ``None`` takes 56/128 of the shorter side, what Context Encoders hide.
 
     Returns:
         ``(n, 1, height, width)``.
@@ -104,13 +103,11 @@ def gaussian_kernels(std: Tensor, angle: Tensor, size: int) -> Tensor:
 def motion_kernels(length: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Kernels of a camera moving along a random smooth path.
 
-    The velocity is a random constant plus a random walk: the walk's cosine (Karhunen-Loeve) series, cut after seven
-    terms. The path is centered on its mean, so that the blur does not shift the photo, and each of its points is shared
-    among the four pixels around it with bilinear weights, so the kernel changes continuously with the length.
+    The velocity is a random constant plus seven terms of a random walk's cosine (Karhunen-Loeve) series. The path is
+    centered on its mean, so the blur does not shift the photo; its points count in four pixels each, bilinearly.
 
     Args:
-        length: ``(N,)``, the path's extent in px: twice the distance of its farthest point from its mean, so that a
-            straight, even motion over 10 px has length 10. 0 is the exact delta.
+        length: ``(N,)``, twice the distance of the path's farthest point from its mean, px. 0 is the exact delta.
         size: of the kernels in px, odd and larger than each length.
 
     Returns:
@@ -211,8 +208,7 @@ def sample(
 ) -> tuple[Tensor, Tensor]:
     """Draw blur kernels and noise levels for n photos.
 
-    Each photo gets one of `LEVELS`, by a fair coin a motion or a Gaussian blur (as in KAIR's dataset_usrnet.py), and
-    its strengths from the level's ranges.
+    Each photo gets one of `LEVELS`, its strengths, and by a fair coin a motion or a Gaussian blur (as in KAIR).
 
     Args:
         levels: the share of each level, by its name.
@@ -254,17 +250,17 @@ def degrade(
         color: of the hole.
 
     Example:
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> photos = torch.rand(2, 3, 64, 64, generator=generator)
-        >>> degraded = degrade(photos, center_hole(2, 64, 64), {"low": 0.5, "high": 0.5}, generator)
-        >>> degraded.images.shape, degraded.kernels.shape, degraded.sigma.shape
-        (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 21, 21]), torch.Size([2]))
+        >>> photos, levels = torch.rand(2, 3, 64, 64), {"low": 0.5, "high": 0.5}
+        >>> degraded = degrade(photos, center_hole(2, 64, 64), levels, torch.Generator())
+        >>> degraded.kernels.shape
+        torch.Size([2, 1, 21, 21])
     """
     check_tensor(images, "images", ("N", "C", "H", "W"))
-    masks = images.new_zeros(len(images), 1, *images.shape[2:]) if masks is None else masks.to(images)
+    if masks is None:
+        masks = images.new_zeros(len(images), 1, *images.shape[2:])
     kernels, sigma = sample(levels, len(images), generator, images.device)
     noisy = add_noise(blur(images, kernels), sigma, generator)
-    return Degraded(apply_mask(noisy, masks, color), masks, kernels, sigma)
+    return Degraded(apply_mask(noisy, masks.to(images), color), masks.to(images), kernels, sigma)
 
 
 def _normalized(kernels: Tensor) -> Tensor:

@@ -26,10 +26,6 @@ def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
 
     Returns:
         ``(N, 3, H, W)``, or with the mask ``(N, 4, H, W)``.
-
-    Example:
-        >>> generator_input(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8), "laplace and mask").shape
-        torch.Size([1, 4, 8, 8])
     """
     if fill not in FILLS:
         raise ValueError(f"unknown fill {fill!r}; the fills are {', '.join(FILLS)}")
@@ -42,9 +38,8 @@ def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
 def laplace(images: Tensor, masks: Tensor) -> Tensor:
     """Fill each hole with the exact solution of the discrete Laplace equation, channel by channel.
 
-    Inside the hole each pixel is the mean of its four neighbors; the known pixels are the boundary values. A pixel at
-    the photo's own border has only the neighbors that exist (a Neumann condition: no slope across the border), so the
-    hole may touch it. The fill has no parameter.
+    Each missing pixel becomes the mean of its neighbors: four, or fewer at the photo's own border (a Neumann condition:
+    no slope across it), which the hole may touch. The fill has no parameter.
 
     Args:
         images: ``(N, 3, H, W)`` in [0, 1].

@@ -14,12 +14,11 @@ from torchvision.transforms.functional import center_crop
 
 from cascade_core.conventions import check_tensor
 
+Losses = dict[str, Tensor]  # by name
+
 
 def mse_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over all pixels of the image, hole and context alike (equation 1).
-
-    The equation's sum runs over width and height; the three channels are averaged too, which only scales it.
-    """
+    """Mean squared error over all pixels, hole and context alike, and channels (equation 1)."""
     check_tensor(output, "the output", target.shape)  # broadcasting would hide a mistake
     return F.mse_loss(output, target)
 
@@ -78,18 +77,19 @@ class PerceptualLoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         check_tensor(output, "the output", target.shape)
         if self.side:
-            output, target = (center_crop(images, [self.side, self.side]) for images in (output, target))
+            square = [self.side, self.side]
+            output, target = center_crop(output, square), center_crop(target, square)
         with torch.no_grad():
             wanted = self.maps(target)
         distances = [F.mse_loss(a, b) for a, b in zip(self.maps(output), wanted, strict=True)]
         return torch.stack(distances).mean()
 
     def maps(self, images: Tensor, taps: tuple[int, ...] = TAPS) -> list[Tensor]:
-        """The feature maps: for the four taps 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size.
+        """The maps of the taps: 64, 128, 256, 512 channels at 1, 1/2, 1/4, 1/8 of the size.
 
         Args:
             images: ``(N, 3, H, W)`` in [0, 1].
-            taps: indices of torchvision's ``features``, rising, up to relu4_3's; nothing behind the last is computed.
+            taps: indices of torchvision's ``features``, rising, up to relu4_3's.
         """
         x = (images - self.mean) / self.std
         maps = []
@@ -128,10 +128,10 @@ def _vgg_state(weights: str) -> tuple[dict[str, Tensor], str]:
 
 
 def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """What the critic minimizes: E[D(fake)] - E[D(real)] (equation 5; its negative estimates equation 4's distance).
+    """What the critic minimizes: E[D(fake)] - E[D(real)] (equation 5).
 
     Example:
-        >>> critic_loss(real_scores=torch.tensor([3.0, 1.0]), fake_scores=torch.tensor([0.0, 1.0]))
+        >>> critic_loss(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0]))
         tensor(-1.5000)
     """
     return fake_scores.mean() - real_scores.mean()
@@ -160,8 +160,9 @@ class GeneratorLoss(nn.Module):
         self.weights = {"mse": mse, "perceptual": perceptual, "adversarial": adversarial}
         self.features = features
 
-    def forward(self, output: Tensor, target: Tensor, fake_scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        parts = {"mse": mse_loss(output, target), "adversarial": adversarial_loss(fake_scores)}
+    def forward(self, output: Tensor, target: Tensor, scores: Tensor) -> tuple[Tensor, Losses]:
+        parts = {"mse": mse_loss(output, target), "adversarial": adversarial_loss(scores)}
         if self.features is not None and self.weights["perceptual"]:
             parts["perceptual"] = self.features(output, target)
-        return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(), parts
+        weighted = [self.weights[name] * part for name, part in parts.items()]
+        return torch.stack(weighted).sum(), parts

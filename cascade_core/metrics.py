@@ -5,8 +5,6 @@ scikit-image's on uint8 images. Values are one an image, ``(N,)`` float64, on th
 
 Each function raises `ValueError` for shapes that do not fit, for images that are not floats in [0, 1], and where there
 is no pixel to measure.
-
-The primary protocol: 128 px center crop, 56 px hole, PSNR on the hole, SSIM on the whole image (`PRIMARY`).
 """
 
 import math
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from cascade_core.conventions import check_tensor
 
-# PSNR of the hole is the same raw and composited; SSIM of the whole image is not, so both are shown.
+# The primary protocol's, on 128 px center crops with a 56 px hole. Only SSIM differs between raw and composited.
 PRIMARY = ("psnr_hole", "ssim_whole", "ssim_whole_composited")
 
 RADIUS = 5  # of the SSIM window: 11 taps, as in Wang et al. (2004)
@@ -35,8 +33,7 @@ def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
     """The named regions of a batch of holes: "hole", "rim", "context" (the known pixels) and "whole".
 
     The rim is the hole's pixels with a known pixel at most ``rim`` rows and columns away: an SSIM window centered there
-    mostly straddles the hole's border, where a seam shows. 7 px is the width of the overlap that Context Encoders
-    (Pathak et al. 2016) weight tenfold for the seam's sake; theirs lies outside the hole.
+    mostly straddles the hole's border, where a seam shows. 7 px is Context Encoders' overlap (Pathak et al. 2016).
 
     Args:
         masks: ``(N, 1, H, W)``, 1 where pixels are missing.
@@ -64,7 +61,7 @@ def composite(output: Tensor, known: Tensor, masks: Tensor) -> Tensor:
 
 @torch.no_grad()
 def psnr(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE), the error averaged over region and channels.
+    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / MSE) over region and channels.
 
     Args:
         output, target: ``(N, 3, H, W)`` in [0, 1]; what lies outside is clipped.
@@ -74,7 +71,8 @@ def psnr(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor
         ``(N,)``; infinite for two images that are equal in the region.
 
     Example:
-        >>> round(psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).item(), 2)  # 153, 128 of 255
+        >>> gray = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(psnr(gray + 0.1, gray).item(), 2)  # 153 and 128 of 255
         20.17
     """
     _check(output, target)
@@ -90,20 +88,15 @@ def ssim(output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor
     center of a window and do not count; torchmetrics and kornia's "same" mirror the image there and read higher.
 
     Args and Returns are those of `psnr`; images smaller than the window are refused, too.
-
-    Example:
-        >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
-        >>> ssim(white, white).item(), round(ssim(black, white).item(), 6)  # C1 / (255^2 + C1)
-        (1.0, 0.0001)
     """
     return _average(ssim_map(output, target), region)
 
 
 @torch.no_grad()
 def ssim_map(output: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each 11 px Gaussian window (sigma 1.5) inside the image, averaged over the channels.
+    """Structural similarity of each 11 px Gaussian window (sigma 1.5), mean of the channels.
 
-    The moments are float64: in float32, E[x^2] - E[x]^2 of 8-bit values errs by up to 1e-5 in the mean over a photo.
+    The moments are float64: in float32, E[x^2] - E[x]^2 of 8-bit values errs by up to 1e-5.
     Args are those of `psnr`.
 
     Returns:
@@ -111,8 +104,8 @@ def ssim_map(output: Tensor, target: Tensor) -> Tensor:
     """
     _check(output, target)
     if min(output.shape[-2:]) <= 2 * RADIUS:
-        raise ValueError(f"SSIM's window is 11 px; the images are {tuple(output.shape[-2:])}: give larger ones")
-    # Four 128 px images at a time suit a processor's cache, twice as fast as a hundred; a GPU wants more.
+        raise ValueError(f"SSIM's window is 11 px; these are {tuple(output.shape[-2:])}: give larger ones")
+    # Four 128 px images at a time suit a processor's cache; a GPU wants more.
     pixels = 2**16 if output.device.type == "cpu" else 2**20
     count = max(1, pixels // (output.shape[-2] * output.shape[-1]))
     if len(output) > count:
@@ -139,8 +132,7 @@ def measure(output: Tensor, target: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
     Returns:
         ``(N,)`` for psnr_hole, ssim_hole, psnr_rim, ... ssim_whole, and for each with the suffix ``_composited``.
-        psnr_whole_composited is psnr_hole plus 10 log10(pixels of the image / pixels of the hole): 7.18 dB for 56 px in
-        128 px; psnr_context_composited is infinite, while SSIM's windows still reach into the hole.
+        psnr_whole_composited is psnr_hole plus 7.18 dB for 56 px in 128 px; psnr_context_composited is infinite.
     """
     _check(output, target)
     named, result = regions(masks), {}
@@ -165,9 +157,6 @@ class Interval(NamedTuple):
             return format(self.mean, spec)
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
-    def __str__(self) -> str:
-        return format(self, ".3f")
-
 
 def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
     """The mean and its 95 % bootstrap interval over images (bias-corrected and accelerated, BCa; Efron 1987).
@@ -180,7 +169,7 @@ def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
         seed: of the resamples.
 
     Example:
-        >>> print(mean_interval([18.1, 17.4, 19.0, 18.3, 16.9]))
+        >>> print(f"{mean_interval([18.1, 17.4, 19.0, 18.3, 16.9]):.3f}")
         17.940 [17.280, 18.540]
     """
     sample = torch.as_tensor(values, dtype=torch.float64).cpu().numpy()
@@ -198,8 +187,7 @@ def mean_interval(values: Tensor | Sequence[float], seed: int = 0) -> Interval:
 def paired_interval(a: Tensor, b: Tensor, seed: int = 0) -> Interval:
     """The mean of a - b and its interval, image by image: both ``(N,)``, of the same images in the same order.
 
-    Images differ more than methods do, so two methods are compared by this interval: their separate ones may overlap
-    while this one excludes zero.
+    Images differ more than methods do: two separate intervals may overlap while this one excludes zero.
     """
     if a.shape != b.shape:
         raise ValueError(f"paired values must be of the same images: got {tuple(a.shape)} and {tuple(b.shape)}")

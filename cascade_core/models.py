@@ -4,6 +4,8 @@ Images are float32 ``(N, 3, H, W)`` in [0, 1]. No network clips its output, beca
 `conventions.to_pixels` clips when an output becomes a picture.
 """
 
+import functools
+import itertools
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -14,7 +16,7 @@ from cascade_core.conventions import FILLS, check_tensor
 
 
 def initialize(network: nn.Module) -> None:
-    """Weights N(0, 0.02), batch norm scales N(1, 0.02), biases 0: DCGAN's rule, which Context Encoders use too."""
+    """Weights N(0, 0.02), batch norm scales N(1, 0.02), biases 0: as DCGAN, Context Encoders."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
@@ -29,7 +31,7 @@ def with_norm(convolution: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, batch norm, ReLU, convolution, batch norm, plus the identity (figure 3 of the paper).
+    """Convolution, batch norm, ReLU, convolution, batch norm, plus the identity (figure 3).
 
     Shape: ``(N, width, H, W)`` to the same.
     """
@@ -77,20 +79,20 @@ class InpaintingGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if len(widths) != 5:
-            raise ValueError(f"the generator has five convolutions, got {len(widths)} widths: {widths}")
+            raise ValueError(f"the generator has five convolutions, got {len(widths)}: {widths}")
         if fill not in FILLS:
             raise ValueError(f"unknown fill {fill!r}; the fills are {', '.join(FILLS)}")
         self.fill = fill
         self.in_channels = 4 if fill == "laplace and mask" else 3
         channels = (self.in_channels, *widths)
         self.encoder = nn.ModuleList(
-            with_norm(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2))
-            for before, after in zip(channels[:-1], channels[1:], strict=True)
+            with_norm(nn.Conv2d(*ends, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2))
+            for ends in itertools.pairwise(channels)
         )
         self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(num_block)))
         self.decoder = nn.ModuleList(
-            with_norm(nn.ConvTranspose2d(after, before, 4, stride=2, padding=1, bias=False), nn.ReLU())
-            for before, after in zip(reversed(channels[1:-1]), reversed(channels[2:]), strict=True)
+            with_norm(nn.ConvTranspose2d(*ends, 4, stride=2, padding=1, bias=False), nn.ReLU())
+            for ends in itertools.pairwise(reversed(widths))
         )
         last = nn.ConvTranspose2d(widths[0], 3, 4, stride=2, padding=1)
         self.decoder.append(last)
@@ -131,19 +133,24 @@ class Critic(nn.Module):
     Shape: ``(N, 3, size, size)`` to ``(N,)``.
     """
 
-    def __init__(self, size: int = 128, widths: tuple[int, ...] = (64, 128, 256, 512, 512), hidden: int = 1024) -> None:
+    def __init__(
+        self,
+        size: int = 128,
+        widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+        hidden: int = 1024,
+    ) -> None:
         super().__init__()
         if size % 32:
-            raise ValueError(f"the critic halves its input five times: size must be a multiple of 32, got {size}")
+            raise ValueError(f"the critic's size must be a multiple of 32, got {size}")
         if len(widths) != 5:
-            raise ValueError(f"the critic has five groups of convolutions, got {len(widths)} widths: {widths}")
+            raise ValueError(f"the critic has five groups of widths, got {len(widths)}: {widths}")
         self.size = size
         layers: list[nn.Module] = []
         before = 3
         for num_conv, width in zip((2, 2, 3, 3, 3), widths, strict=True):
             for i in range(num_conv):
                 stride = 2 if i == num_conv - 1 else 1
-                layers.append(nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=before == 3))
+                layers.append(nn.Conv2d(before, width, 3, stride, padding=1, bias=before == 3))
                 if before != 3:
                     layers.append(nn.BatchNorm2d(width, eps=EPS))
                 layers.append(nn.LeakyReLU(0.2))
@@ -180,7 +187,8 @@ class DeblurDenoiseNet(nn.Module):
     def __init__(self, width: int = 96) -> None:
         super().__init__()
         first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.001))
-        inner = [with_norm(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.LeakyReLU(0.001)) for _ in range(6)]
+        same = functools.partial(nn.Conv2d, width, width, 3, padding=1, bias=False)
+        inner = [with_norm(same(), nn.LeakyReLU(0.001)) for _ in range(6)]
         self.encoder = nn.ModuleList([first, *inner[:3]])
         self.decoder = nn.ModuleList(inner[3:])
         self.residual = nn.Conv2d(width, 3, 3, padding=1)
@@ -225,7 +233,11 @@ class Cascade(nn.Module):
     Shape: ``(N, 3, H, W)`` to two images of that shape, named ``inpainted`` and ``restored``.
     """
 
-    def __init__(self, generator: InpaintingGenerator, deblur_denoise: DeblurDenoiseNet | None = None) -> None:
+    def __init__(
+        self,
+        generator: InpaintingGenerator,
+        deblur_denoise: DeblurDenoiseNet | None = None,
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.deblur_denoise = deblur_denoise

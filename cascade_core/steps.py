@@ -15,7 +15,7 @@ from torchvision.transforms.functional import center_crop
 
 from cascade_core.degradations import apply_mask, center_hole, degrade
 from cascade_core.fills import generator_input
-from cascade_core.losses import critic_loss, mse_loss
+from cascade_core.losses import Losses, critic_loss, mse_loss
 
 
 class Settings(Protocol):
@@ -60,42 +60,45 @@ class Training:
         return nullcontext()
 
 
-Losses = dict[str, Tensor]
 Step = Callable[[Training, Iterator[Tensor], torch.Generator], Losses]
 
 
 def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
-    """Stage 1: the generator fills the hole, mean squared error (equation 1)."""
+    """Stage 1: the generator fills the hole, by mean squared error (equation 1)."""
     photo = next(photos)
-    loss = mse_loss(t.modules["generator"](with_hole(photo, t.settings, t.masks(photo, rng))), photo)
+    damaged = with_hole(photo, t.settings, t.masks(photo, rng))
+    loss = mse_loss(t.modules["generator"](damaged), photo)
     t.update("generator", loss)
     return {"mse": loss}
 
 
 def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
-    """Stage 2: the critic learns to tell filled photos from real ones, the generator to please it (equations 5, 7)."""
+    """Stage 2: the critic learns to tell fills from photos, the generator to please it."""
     generator, critic = t.modules["generator"], t.modules["critic"]
     square = [t.settings.critic_side, t.settings.critic_side]
     for _ in range(t.settings.critic_steps):
         photo = next(photos)
         with torch.no_grad():
             filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
-        loss = critic_loss(critic(center_crop(photo, square)), critic(center_crop(filled, square)))
+        real_scores = critic(center_crop(photo, square))
+        loss = critic_loss(real_scores, critic(center_crop(filled, square)))
         t.update("critic", loss)
         clip_weights(critic, t.settings.critic_clip)
-    gradient = nn.utils.get_total_norm([p.grad for p in critic.parameters() if p.grad is not None])
+    gradients = [p.grad for p in critic.parameters() if p.grad is not None]
+    gradient = nn.utils.get_total_norm(gradients)
 
     photo = next(photos)
     with frozen(t.networks["critic"]) as fixed_critic:
         filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
         with t.autocast():
-            total, parts = t.modules["loss"](filled, photo, fixed_critic(center_crop(filled, square)))
+            scores = fixed_critic(center_crop(filled, square))
+            total, parts = t.modules["loss"](filled, photo, scores)
         t.update("generator", total)
     return {**parts, "distance": -loss, "critic_gradient": gradient}
 
 
 def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
-    """Stage 3: the deblurring-denoising network alone, on blurred, noisy photos without a hole."""
+    """Stage 3: the deblurring-denoising network alone, on photos without a hole."""
     photo = next(photos)
     degraded = degrade(photo, None, t.settings.stage3_mix, rng)
     loss = mse_loss(t.modules["deblur_denoise"](degraded.images), photo)
@@ -104,15 +107,16 @@ def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 
 
 def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
-    """Stage 4: both networks as one, from the output's error back to the generator's input, nothing frozen."""
+    """Stage 4: both networks as one, nothing frozen, by the error of the last image."""
     photo = next(photos)
-    loss = mse_loss(t.modules["cascade"](with_all_faults(photo, t.settings, rng, t.masks(photo, rng))).restored, photo)
+    degraded = with_all_faults(photo, t.settings, rng, t.masks(photo, rng))
+    loss = mse_loss(t.modules["cascade"](degraded).restored, photo)
     t.update("cascade", loss)
     return {"mse": loss}
 
 
 def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None) -> Tensor:
-    """The photos with a hole, and nothing else: the generator's input in stages 1 and 2.
+    """The photos with a hole and nothing else: the generator's input in stages 1 and 2.
 
     Args:
         photo: ``(N, 3, H, W)``.
@@ -120,12 +124,16 @@ def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None) ->
     """
     n, _, height, width = photo.shape
     masks = center_hole(n, height, width, settings.hole, photo.device) if masks is None else masks
-    return generator_input(apply_mask(photo, masks, settings.hole_color), masks, settings.generator_fill)
+    masked = apply_mask(photo, masks, settings.hole_color)
+    return generator_input(masked, masks, settings.generator_fill)
 
 
-def with_all_faults(photo: Tensor, settings: Settings, rng: torch.Generator, masks: Tensor | None = None) -> Tensor:
-    """The photos with blur and noise of the settings' mix, then a hole as in `with_hole`: the input in stage 4."""
-    return with_hole(degrade(photo, None, settings.stage4_mix, rng).images, settings, masks)
+def with_all_faults(
+    photo: Tensor, settings: Settings, generator: torch.Generator, masks: Tensor | None = None
+) -> Tensor:
+    """Blur and noise of the settings' mix, then a hole as in `with_hole`: stage 4's input."""
+    degraded = degrade(photo, None, settings.stage4_mix, generator)
+    return with_hole(degraded.images, settings, masks)
 
 
 @contextmanager
@@ -139,7 +147,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def clip_weights(network: nn.Module, limit: float) -> None:
-    """Keep every parameter in [-limit, limit], batch norm's scales too: left out, they let the scores explode."""
+    """Keep every parameter in [-limit, limit]; batch norm's scales too, or scores explode."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.clamp_(-limit, limit)

@@ -14,8 +14,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from cascade_core.conventions import check_tensor
 from cascade_core.degradations import center_hole
-from cascade_core.losses import PerceptualLoss
-from cascade_core.steps import Losses, Training, frozen, with_hole
+from cascade_core.losses import Losses, PerceptualLoss
+from cascade_core.steps import Training, frozen, with_all_faults, with_hole
 
 SLOPE = 0.2  # of every LeakyReLU
 DILATIONS = (1, 2, 4, 8)  # of the blocks, in turn
@@ -152,9 +152,9 @@ class HoleLoss(nn.Module):
         self.weights = {"l1": reconstruction, "perceptual": perceptual, "adversarial": adversarial}
         self.features = features
 
-    def forward(self, filled: Tensor, photo: Tensor, masks: Tensor, scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, filled: Tensor, photo: Tensor, masks: Tensor, scores: Tensor) -> tuple[Tensor, Losses]:
         """The weighted sum, and its parts by name; images and masks are those that the critic saw."""
-        parts = {"l1": ((filled - photo).abs() * masks).sum() / (3 * masks.sum()), "adversarial": -scores.mean()}
+        parts = {"l1": _absolute_error(filled, photo, masks), "adversarial": -scores.mean()}
         if self.features is not None and self.weights["perceptual"]:
             with torch.no_grad():
                 wanted = self.features.maps(photo)
@@ -164,27 +164,55 @@ class HoleLoss(nn.Module):
 
 
 def hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
-    """Stage 2 of cascade+: one step of the critic and one of the generator on the same photos, in a window of the hole.
-
-    The window is a square of three quarters of the image, so that a hole of half its side has a rim.
-    """
-    generator, critic = t.modules["generator"], t.modules["critic"]
+    """Stage 2 of cascade+: one step of the critic and one of the generator on the same photos."""
     photo = next(photos)
-    n, _, height, width = photo.shape
-    masks = t.masks(photo, rng)
-    masks = center_hole(n, height, width, t.settings.hole, photo.device) if masks is None else masks
-    filled = generator(with_hole(photo, t.settings, masks)).float()
-    window = window_of(masks, 3 * height // 4)
-    seen, true, missing = filled[window], photo[window], masks[window]
+    masks = _masks(t, photo, rng)
+    filled = t.modules["generator"](with_hole(photo, t.settings, masks)).float()
+    total, parts = _play(t, filled, photo, masks)
+    t.update("generator", total)
+    return parts
 
+
+def joint_hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
+    """Stage 4 of cascade+: both networks as one; stage 2's game in the hole, absolute error in the context.
+
+    Squared error alone, as in the paper's stage 4, would wash out the texture that stage 2 has taught.
+    """
+    photo = next(photos)
+    masks = _masks(t, photo, rng)
+    degraded = with_all_faults(photo, t.settings, rng, masks)
+    restored = t.modules["cascade"](degraded).restored.float()
+    total, parts = _play(t, restored, photo, masks)
+    context = _absolute_error(restored, photo, 1 - masks)
+    t.update("cascade", total + context)
+    return {**parts, "context": context}
+
+
+def _masks(t: Training, photo: Tensor, rng: torch.Generator) -> Tensor:
+    masks = t.masks(photo, rng)
+    n, _, height, width = photo.shape
+    return center_hole(n, height, width, t.settings.hole, photo.device) if masks is None else masks
+
+
+def _absolute_error(image: Tensor, photo: Tensor, region: Tensor) -> Tensor:
+    return ((image - photo).abs() * region).sum() / (3 * region.sum())
+
+
+def _play(t: Training, image: Tensor, photo: Tensor, masks: Tensor) -> tuple[Tensor, Losses]:
+    """One step of the critic; the generating side's loss against it, for the caller to minimize; all parts by name.
+
+    Both look at a square of three quarters of the image around the hole, so that a hole of half its side has a rim.
+    """
+    critic = t.modules["critic"]
+    window = window_of(masks, 3 * photo.shape[2] // 4)
+    seen, true, missing = image[window], photo[window], masks[window]
     loss = hinge_loss(critic(torch.cat([true, missing], 1)), critic(torch.cat([seen.detach(), missing], 1)))
     t.update("critic", loss)
     gradient = nn.utils.get_total_norm([p.grad for p in critic.parameters() if p.grad is not None])
     with frozen(t.networks["critic"]) as fixed_critic, t.autocast():
         scores = fixed_critic(torch.cat([seen, missing], 1)).float()
         total, parts = t.modules["loss"](seen, true, missing, scores)
-    t.update("generator", total)
-    return {**parts, "critic": loss, "critic_gradient": gradient}
+    return total, {**parts, "critic": loss, "critic_gradient": gradient}
 
 
 def window_of(masks: Tensor, side: int) -> tuple[slice, ...]:

@@ -1,80 +1,140 @@
-"""Prints the built pages into one PDF file with a bookmark for each page, and links it from the first one: `make pdf`.
+"""Prints the built pages into one tagged PDF file with an outline, and links it from the first one: `make pdf`.
 
     python book/tools/pdf.py --html _build/html  # writes _build/html/book.pdf
 
-A Chromium or Chrome that is installed prints them, solutions unfolded. A link from one page to another becomes a jump
-within the file; a path of this machine never gets into it.
+All pages become one, which a Chromium or Chrome that is installed prints, solutions unfolded: only so does the file get
+one structure for screen readers and one outline, and a link from page to page becomes a jump to its place in the file.
+Files that are printed apart and joined would lose both. A path of this machine never gets into it.
 """
 
 import io
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator
+from html import escape
 from pathlib import Path
+from urllib.parse import unquote, urlparse
+from urllib.request import url2pathname
 
+import pikepdf
+import yaml
 from command import Parser, run
 from inputs import toc_entries
-from playwright.sync_api import Page, sync_playwright
-from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DictionaryObject, NameObject
+from PIL import Image
+from playwright.sync_api import Page, Route, sync_playwright
 
-TOC = Path(__file__).resolve().parents[1] / "_toc.yml"
+ROOT = Path(__file__).resolve().parents[2]
+TOC = ROOT / "book" / "_toc.yml"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SETTLE = """async () => {
-    document.querySelectorAll("details").forEach(each => each.open = true);
-    const here = [...document.querySelectorAll("a[href]")].filter(a => a.pathname === location.pathname);
-    here.forEach(a => a.removeAttribute("href"));
-    document.querySelectorAll("img[loading]").forEach(img => img.loading = "eager");
+SHARE, QUALITY = 0.7, 80  # of the pictures' size, which gives 180 dots an inch of paper, and of them as JPEG
+
+# One page's heading and content. Its ids get its name in front, so that two pages may have the same; links to pages of
+# the book become links within the one page, and links to other files of the folder are plain text.
+TAKE = """async (names) => {
     await window.MathJax?.startup?.promise;
-    await Promise.all([...document.images].map(img => img.decode().catch(() => null)));
-    return !document.querySelector(".math") || !!document.querySelector("mjx-container");
+    const formulas = !document.querySelector(".math") || !!document.querySelector("mjx-container");
+    const content = document.querySelector("article.bd-article") ?? document.body;
+    const folder = new URL(".", location).href, own = location.href.split("#")[0].slice(folder.length);
+    const place = (name, hash) => names[name] + (hash ? "." + decodeURIComponent(hash.slice(1)) : "");
+    content.querySelectorAll(".headerlink, script").forEach(e => e.remove());
+    content.querySelectorAll("details").forEach(e => e.open = true);
+    content.querySelectorAll("img").forEach(e => { e.loading = "eager"; e.src = e.src });
+    for (const a of content.querySelectorAll("a[href]")) {
+        const url = URL.parse(a.getAttribute("href"), location);
+        const name = url?.href.startsWith(folder) && url.pathname.split("/").at(-1);
+        if (name in names) a.setAttribute("href", "#" + place(name, url.hash));
+        else if (!url || url.protocol === "file:") a.removeAttribute("href");
+    }
+    for (const e of content.querySelectorAll("[id]"))
+        if (!e.closest("svg, mjx-container, table.dataframe")) e.id = place(own, "#" + e.id);
+    const h1 = content.querySelector("h1"), first = h1.firstChild;
+    const heading = first.nodeType === 3 ? first.data : h1.innerText;
+    return {formulas, heading: heading.trim(), html: content.innerHTML,
+            styles: [...document.querySelectorAll("#MJX-SVG-styles")].map(e => e.textContent).join("")};
+}"""
+FILL = """async ([title, html]) => {
+    document.title = title;
+    document.body.innerHTML = html;
+    await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
+    const headings = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(e => e.checkVisibility());
+    return headings.map(e => e.innerText.replace(/\\s+/g, " ").trim());
 }"""
 PAPER = """
+    @page { size: A4; margin: 16mm; @bottom-center { font: 8px sans-serif; color: #444 } }
+    body { background: white; margin: 0 }
+    * { border-radius: 0 !important; box-shadow: none !important }  /* each would become a picture */
     pre { white-space: pre-wrap !important }
-    #jb-print-toc { display: none }
     h1 { margin-bottom: 1em !important }
     figure, svg[role=img] { break-inside: avoid }
+    .printed a.alone, .printed .math { overflow: visible }
+    .printed a.alone img { min-width: 0 }
 """
-FOOTER = (
-    '<div style="width: 100%; font-size: 8px; text-align: center; font-family: sans-serif">'
-    '<span class="title"></span> · <span class="pageNumber"></span></div>'
-)
 
 
-def printed(page: Page, path: Path) -> tuple[str, bytes]:
-    """A page's heading and the page as PDF; raises ValueError if its formulas are still plain TeX."""
-    page.goto(path.resolve().as_uri(), wait_until="load")
-    page.add_style_tag(content=PAPER)  # no line runs over the paper's edge, and the bookmarks are the contents
-    if not page.evaluate(SETTLE):
-        raise ValueError(f"{path}: its formulas were not rendered")
-    heading = "h1 => h1.firstChild.nodeType === 3 ? h1.firstChild.data : h1.innerText"
-    title = page.locator("h1").first.evaluate(heading).strip()
-    margins = dict.fromkeys(("top", "bottom", "left", "right"), "16mm")
-    around = {"display_header_footer": True, "header_template": "<i></i>", "footer_template": FOOTER}
-    return title, page.pdf(format="A4", scale=0.75, margin=margins, **around)
+def light(route: Route) -> None:
+    """Gives the browser a picture of the folder as JPEG, which it keeps; others it would store without loss."""
+    file = Path(url2pathname(unquote(urlparse(route.request.url).path)))
+    with Image.open(file) as image:
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
+    smaller = flat.resize([max(1, round(SHARE * side)) for side in flat.size], Image.Resampling.LANCZOS)
+    smaller.save(jpeg := io.BytesIO(), "JPEG", quality=QUALITY, optimize=True)
+    route.fulfill(body=jpeg.getvalue(), content_type="image/jpeg")
 
 
-def joined(parts: dict[Path, tuple[str, bytes]]) -> PdfWriter:
-    """One file from the printed pages, by the path of each, in their order."""
-    book, first = PdfWriter(), {}
-    for path, (heading, pdf) in parts.items():
-        first[path.resolve().as_uri()] = len(book.pages)
-        book.append(PdfReader(io.BytesIO(pdf)), outline_item=heading, import_outline=False)
-    for page in book.pages:
-        kept = ArrayObject()
-        for annotation in page.get("/Annots", ()):
-            link = annotation.get_object()
-            address = str(link.get("/A", {}).get("/URI", ""))
-            target = first.get(address.split("#")[0])
-            if target is not None:
-                place = ArrayObject([book.pages[target].indirect_reference, NameObject("/Fit")])
-                jump = {NameObject("/S"): NameObject("/GoTo"), NameObject("/D"): place}
-                link[NameObject("/A")] = DictionaryObject(jump)
-            if target is not None or not address.startswith("file:"):
-                kept.append(annotation)
-        page[NameObject("/Annots")] = kept
-    book.compress_identical_objects()
+def one_page(page: Page, paths: Iterable[Path]) -> str:
+    """The pages, in their order, as one page of HTML; raises ValueError if formulas of one are still plain TeX."""
+    names = {path.name: path.stem for path in paths}
+    parts, footers, styles = [], [], ""
+    for path in paths:
+        page.goto(path.resolve().as_uri(), wait_until="load")
+        taken = page.evaluate(TAKE, names)
+        if not taken["formulas"]:
+            raise ValueError(f"{path}: its formulas were not rendered")
+        styles = taken["styles"] or styles
+        sheet, text = f"sheet{len(parts)}", taken["heading"].replace("\\", "").replace('"', "\\22 ")
+        footers.append(f'@page {sheet} {{ @bottom-center {{ content: "{text} · " counter(page) }} }}')
+        start = f'<div class="printed bd-article" id="{escape(path.stem)}" style="page: {sheet}">'
+        parts.append(f"{start}{taken['html']}</div>")
+    return f"<style>{styles}{PAPER}{' '.join(footers)}</style>{''.join(parts)}"
+
+
+def printed(page: Page, paths: list[Path], title: str, author: str) -> pikepdf.Pdf:
+    """The pages as one tagged PDF with an outline, a title and an author. Raises as `one_page`."""
+    html = one_page(page, paths)
+    page.route(re.compile(r"\.(webp|png)$"), light)
+    page.goto(paths[0].resolve().as_uri(), wait_until="load")  # its style sheets and its folder serve for all
+    headings = page.evaluate(FILL, [title, html])
+    pdf = page.pdf(scale=0.75, prefer_css_page_size=True, tagged=True, outline=True)
+    book = pikepdf.open(io.BytesIO(pdf))
+    with book.open_outline() as outline:
+        entries = list(in_order(outline.root))
+        if len(entries) != len(headings):
+            raise ValueError(f"the PDF's outline has {len(entries)} entries for {len(headings)} headings")
+        for entry, heading in zip(entries, headings, strict=True):
+            entry.title = heading  # Chromium's own lacks the space where a heading goes on in another line
+    book.docinfo["/Title"], book.docinfo["/Author"] = title, author
+    book.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
     return book
+
+
+def in_order(entries: Iterable[pikepdf.OutlineItem]) -> Iterator[pikepdf.OutlineItem]:
+    """The entries of an outline from top to bottom, each before those below it."""
+    for entry in entries:
+        yield entry
+        yield from in_order(entry.children)
+
+
+def save(book: pikepdf.Pdf, path: Path) -> None:
+    """Writes a PDF with its small objects packed: the structure for screen readers has some hundred a page."""
+    book.save(path, object_stream_mode=pikepdf.ObjectStreamMode.generate, compress_streams=True)
+
+
+def named() -> tuple[str, str]:
+    """The book's title and author."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    return config["title"], config["author"]
 
 
 def link_from(index: Path) -> None:
@@ -99,13 +159,13 @@ def main() -> None:
         raise ValueError(f"{html} lacks {', '.join(missing)}; run `make book` first")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        page = chromium.new_page(color_scheme="light")
-        book = joined({path: printed(page, path) for path in pages})
+        book = printed(chromium.new_page(color_scheme="light"), pages, *named())
         chromium.close()
-    book.write(html / "book.new")
+    save(book, html / "book.new")
     os.replace(html / "book.new", html / "book.pdf")  # half a file never stands where a reader looks
     link_from(html / "index.html")
-    print(f"The PDF: {html / 'book.pdf'}, {len(book.pages)} pages")
+    size = (html / "book.pdf").stat().st_size / 1e6
+    print(f"The PDF: {html / 'book.pdf'}, {len(book.pages)} pages, {size:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def render(build: Path) -> None:
 def lighten(html: Path) -> None:
     """The pages' PNG pictures as WebP, which is a third as large. Each ``img`` gets its size: an inch of a figure is
     100 px of the page, whatever its resolution, so a figure with 200 dots an inch is sharp on a dense screen. It also
-    becomes a link to the picture alone: on a phone a figure's small print wants a whole screen."""
+    becomes a link to the picture alone, and says its size to book.css, which lets a wide one scroll on a phone."""
     made = {}
     for path in html.glob("_images/*.png"):
         with Image.open(path) as image:
@@ -142,7 +142,8 @@ def lighten(html: Path) -> None:
 
     def lighter(match: re.Match) -> str:
         (width, height), path = made[match[2]], f"_images/{match[2].removesuffix('png')}webp"
-        return f'<a class="alone" href="{path}"><img width="{width}" height="{height}" {match[1]}{path}{match[3]}</a>'
+        image = f'<img width="{width}" height="{height}" {match[1]}{path}{match[3]}'
+        return f'<a class="alone" style="--width: {width}px" href="{path}">{image}</a>'
 
     for page in html.glob("*.html"):
         text = page.read_text("utf-8")

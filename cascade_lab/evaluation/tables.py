@@ -4,6 +4,7 @@ import html
 import importlib.resources
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,30 @@ from cascade_core.metrics import PRIMARY, Interval, mean_interval, paired_interv
 
 Measures = Mapping[str, Any]
 """Method -> metric -> a value for each image: what `metrics.measure` returns, or `by_method`."""
+
+REGIONS = {"hole": "in the hole", "rim": "in the rim", "context": "in the context", "whole": "of the whole"}
+TITLES = {
+    "input": "Degraded input",
+    "mean": "Mean color",
+    "laplace": "Laplace fill",
+    "biharmonic": "Biharmonic fill",
+    "telea": "Telea",
+    "patchmatch": "PatchMatch",
+    "k-nn": "k-NN",
+    "context encoder": "Context Encoder",
+    "neural patch synthesis": "Neural Patch Synthesis",
+    "classical chain": "Classical chain",
+    "blind chain": "Blind chain",
+    "generator": "Generator",
+    "generator, MSE": "Generator, MSE only",
+    "deblur_denoise": "Deblurring-denoising",
+    "separate": "Separate networks",
+    "inpainted": "Cascade, generator's output",
+    "cascade": "Cascade",
+    "inpainted+": "Cascade+, generator's output",
+    "cascade+": "Cascade+",
+}
+"""The methods' names as a page shows them."""
 
 
 def paper() -> dict[str, Any]:
@@ -118,6 +143,53 @@ def table_3(rows: pd.DataFrame) -> pd.DataFrame:
     return by_mode(rows, ("psnr_hole", "psnr_context", "psnr_whole", "ssim_whole"), ("psnr_hole", "psnr_whole"))
 
 
+def title(method: str) -> str:
+    """A method's name as a page shows it; a name that is none of `TITLES` stays.
+
+    >>> title("patchmatch"), title("patchmatch, not run"), title("ours")
+    ('PatchMatch', 'PatchMatch, not run', 'ours')
+    """
+    name, *rest = method.partition(", not run")
+    return TITLES.get(name, name) + "".join(rest)
+
+
+def label(column: object) -> str:
+    """A column's name as a page shows it: metric, region and unit in words.
+
+    >>> label("psnr_hole, crop")
+    'PSNR in the hole (dB), crop'
+    >>> label("ssim_whole_composited - laplace")
+    'SSIM of the whole, composited - Laplace fill'
+    """
+    metric = r"\b(psnr|ssim)_(hole|rim|context|whole)(_composited)?\b"
+
+    def words(found: re.Match) -> str:
+        unit = " (dB)" if found[1] == "psnr" else ""
+        return f"{found[1].upper()} {REGIONS[found[2]]}{', composited' if found[3] else ''}{unit}"
+
+    name, minus, rest = re.sub(metric, words, str(column)).partition(" - ")
+    reference, comma, mode = rest.partition(", ")
+    return f"{name}{minus}{title(reference)}{comma}{mode}"
+
+
+def number_format(column: object) -> str:
+    """The format of a column's numbers: two decimals, three for SSIM, and the sign of a difference ("a - b")."""
+    return ("+" if " - " in str(column) else "") + (".3f" if "ssim" in str(column).lower() else ".2f")
+
+
+def without_number(mean: float, row: str, column: str) -> str:
+    """What stands for a mean that is infinite or not a number: the sign with its meaning, or a word.
+
+    >>> without_number(math.inf, "cascade", "psnr_context"), without_number(math.nan, "laplace", "psnr_hole - laplace")
+    ('∞ (identical)', 'reference')
+    """
+    if math.isinf(mean):
+        identical = "psnr" in column.lower() and " - " not in column and mean > 0
+        return f"{'-' * (mean < 0)}∞{' (identical)' * identical}"
+    reference = column.partition(" - ")[2]
+    return "reference" if reference and reference.partition(", ")[0] == row else "no value"
+
+
 def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | None = None) -> Styler:
     """A DataFrame for a page: intervals under the means, and in a column of means the best one bold.
 
@@ -129,14 +201,15 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
     """
     texts, bold = {}, pd.DataFrame("", cells.index, range(cells.shape[1]))
     for j, column in enumerate(cells):
-        label = str(column).replace("psnr", "PSNR").replace("ssim", "SSIM").replace("_", " ")
-        usual = ("+" if " - " in label else "") + (".3f" if "SSIM" in label else ".2f")
-        texts[label] = [_text(cell, (formats or {}).get(str(column), usual)) for cell in cells[column]]
+        spec = (formats or {}).get(str(column), number_format(column))
+        texts[label(column)] = [_text(cell, spec, str(row), str(column)) for row, cell in cells[column].items()]
         means = [cell.mean if isinstance(cell, Interval) else -math.inf for cell in cells[column]]
-        if " - " not in label and len(set(means)) > 1:
+        if " - " not in str(column) and len(set(means)) > 1:
             bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
     shown = pd.DataFrame(texts, index=cells.index)
     shown.columns.name = cells.columns.name
+    if shown.columns.name == "method":
+        shown = shown.rename(index=title)
     uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
     styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)
     styler.set_table_attributes('class="dataframe"').format_index(escape="html").format_index(escape="html", axis=1)
@@ -144,9 +217,14 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
     return styler.apply(lambda _: bold.to_numpy(), axis=None) if bold.any(axis=None) else styler
 
 
-def _text(cell: Any, spec: str) -> str:
+def _text(cell: Any, spec: str, row: str, column: str) -> str:
+    if isinstance(cell, str) or cell is None:
+        return cell or ""
+    mean = cell.mean if isinstance(cell, Interval) else cell
+    if math.isinf(mean) or (isinstance(cell, Interval) and math.isnan(mean)):
+        return without_number(mean, row, column)
     if isinstance(cell, Interval):
         return format(cell, spec).replace(" [", "\n[").replace(", ", ",\N{NO-BREAK SPACE}")
-    if isinstance(cell, str) or pd.isna(cell):
-        return cell if isinstance(cell, str) else ""
+    if pd.isna(cell):
+        return ""
     return format(cell, ",d" if isinstance(cell, int | np.integer) and spec.endswith("f") else spec)

@@ -60,9 +60,10 @@ class Stage:
         return getattr(profile, f"{self.key}_{name}", *default)
 
     def trains(self, profile: Profile) -> tuple[str, ...]:
-        """The networks to train; a variant of Table 2 trains stage 4 without the second one."""
+        """The networks to train; variants train stage 4 without the second one, or with the critic."""
         only = self.setting(profile, "networks", "both")
-        return self.networks if only == "both" else (only,)
+        more = ("critic",) if self.number == 4 and profile.stage4_game == "hinge" else ()
+        return (self.networks if only == "both" else (only,)) + more
 
     def sources(self, profile: Profile) -> dict[str, int]:
         """Network -> stage to take its first weights from; a variant of Table 2 trains stage 4 from scratch."""

@@ -63,16 +63,28 @@ def build(name: str, profile: Profile, seed: int = 0) -> nn.Module:
 
 def adversarial(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
     """Generator and critic under RMSProp, as the paper says, with equation 7's loss; or a variant's game under Adam."""
-    side = None if profile.critic_sees == "image" else profile.critic_side
-    features = PerceptualLoss(profile.perceptual_weights, side=side) if profile.perceptual_weight else None
-    weights = (profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight)
-    rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
     if profile.stage2_game == "hinge":
-        adam = {n: torch.optim.Adam(networks[n].parameters(), rate, betas=(0.5, 0.9)) for n, rate in rates.items()}
-        loss = variants.HoleLoss(*weights, features)
-        return Parts({**networks, "loss": loss}, adam, ("critic",), variants.hinge_step)
+        return hinge_game(stage, profile, networks, variants.hinge_step)
+    rates = {"generator": stage.setting(profile, "rate"), "critic": profile.critic_rate}
     rms = {n: torch.optim.RMSprop(networks[n].parameters(), rate) for n, rate in rates.items()}
-    return Parts({**networks, "loss": GeneratorLoss(*weights, features)}, rms, ("critic",))
+    return Parts({**networks, "loss": GeneratorLoss(*game_weights(profile), features(profile))}, rms, ("critic",))
+
+
+def features(profile: Profile) -> PerceptualLoss | None:
+    side = None if profile.critic_sees == "image" else profile.critic_side
+    return PerceptualLoss(profile.perceptual_weights, side=side) if profile.perceptual_weight else None
+
+
+def game_weights(profile: Profile) -> tuple[float, float, float]:
+    return profile.mse_weight, profile.perceptual_weight, profile.adversarial_weight
+
+
+def hinge_game(stage: Stage, profile: Profile, modules: Mapping[str, nn.Module], step: steps.Step) -> Parts:
+    """A variant's game between a critic and the one other module, each under Adam."""
+    rates = dict.fromkeys(modules, stage.setting(profile, "rate")) | {"critic": profile.critic_rate}
+    adam = {n: torch.optim.Adam(modules[n].parameters(), rate, betas=(0.5, 0.9)) for n, rate in rates.items()}
+    loss = variants.HoleLoss(*game_weights(profile), features(profile))
+    return Parts({**modules, "loss": loss}, adam, ("critic",), step)
 
 
 def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn.Module]) -> Parts:
@@ -87,8 +99,14 @@ def with_discriminator(stage: Stage, profile: Profile, networks: Mapping[str, nn
 
 
 def joined(stage: Stage, profile: Profile, networks: Mapping[str, Any]) -> Parts:
-    """Both networks as one cascade."""
-    return with_adam(stage, profile, {"cascade": Cascade(**networks)})
+    """Both networks as one cascade, by squared error, or in a variant's game."""
+    restoring = {name: network for name, network in networks.items() if name != "critic"}
+    modules = {"cascade": Cascade(**restoring)}
+    if profile.stage4_game == "mse":
+        return with_adam(stage, profile, modules)
+    if profile.stage2_game != "hinge":
+        raise ValueError(f"stage4_game hinge goes on with stage 2's game, and stage2_game is {profile.stage2_game}")
+    return hinge_game(stage, profile, modules | {"critic": networks["critic"]}, variants.joint_hinge_step)
 
 
 STAGES: dict[int | str, Stage] = {
@@ -109,7 +127,7 @@ STAGES: dict[int | str, Stage] = {
         "stage 4: cascade",
         steps.step_4,
         ("generator", "deblur_denoise"),
-        {"generator": 2, "deblur_denoise": 3},
+        {"generator": 2, "deblur_denoise": 3, "critic": 2},
         assemble=joined,
     ),
 }
@@ -276,10 +294,10 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
         "ranks": ranks,
         "effective_batch": ranks * stage.setting(profile, "batch"),
     }
-    if "perceptual_weights" in settings:
-        features = getattr(t.modules["loss"], "features", None)
-        record["perceptual_weights"] = features.weights if features else "none"
-        record["perceptual_hash"] = naming.hash_of(features.state_dict()) if features else "none"
+    if "loss" in t.modules:
+        compared = getattr(t.modules["loss"], "features", None)
+        record["perceptual_weights"] = compared.weights if compared else "none"
+        record["perceptual_hash"] = naming.hash_of(compared.state_dict()) if compared else "none"
     return record
 
 

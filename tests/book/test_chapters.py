@@ -21,7 +21,7 @@ COLAB = f"""import sys
 if "google.colab" in sys.modules:
     %pip install -q "cascade-core[baselines] @ git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
 """
-EXPORT = ("09_your_photo", "elsewhere")  # they write ONNX files
+EXPORT = ("11_your_photo", "elsewhere")  # they write ONNX files
 EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs", "seed": 0}
 
 

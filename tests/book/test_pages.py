@@ -187,7 +187,7 @@ def test_the_book_has_a_curtain_and_sliders(visit):
 
 
 @pytest.mark.parametrize("place", ["wide dark", "phone dark"])  # from a server and from the folder
-@pytest.mark.parametrize("page", ["index", "09_your_photo"])
+@pytest.mark.parametrize("page", ["index", "11_your_photo"])
 def test_the_demo_runs(visit, page, place):
     tab = visit(page, place)
     tab.click(".cascade-demo .start button")

@@ -1,21 +1,30 @@
-"""The pages as one PDF: bookmarks, jumps, solutions unfolded, and no path of this machine."""
+"""The pages as one PDF: tagged, with outline, title and author, jumps, solutions unfolded, light, and no path of this
+machine."""
 
+import io
 import shutil
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("playwright.sync_api", reason="NOT TESTED: Playwright, which prints the PDF, is not installed")
-pdf = pytest.importorskip("pdf", reason="NOT TESTED: pypdf, which joins the PDF, is not installed")
+pikepdf = pytest.importorskip("pikepdf", reason="NOT TESTED: pikepdf, which packs the PDF, is not installed")
+import pdf  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 
 BROWSER = next(filter(None, map(shutil.which, pdf.BROWSERS)), None)
-PAGE = "<html><head><title>{title}</title></head><body><h1>{title}<a href='#x'>#</a></h1>{body}</body></html>"
+BOOK = ROOT / "_build" / "html" / "book.pdf"
+LIMIT = 15_000_000  # bytes of the whole book
+PAGE = (
+    "<html lang=en><head><title>{title}</title></head><body><h1>{title}<a class=headerlink href='#x'>#</a></h1>{body}"
+)
 BODIES = {
     "one": "<p>See <a href='two.html#end'>two</a>, <a href='https://example.org/'>outside</a>, "
-    "<a href='lost.html'>lost</a></p><details><summary>solution</summary><p>forty-two</p></details>",
-    "two": "<p>the second page</p>",
+    "<a href='lost.html'>lost</a></p><details><summary>solution</summary><h2>forty-two</h2></details>"
+    "<img src='noise.webp' alt='a photo'>",
+    "two": "<p><a href='#end'>below</a></p><p style='margin-top: 3000px' id='end'><a href='one.html'>back</a></p>",
 }
 
 
@@ -23,37 +32,121 @@ BODIES = {
 def folder(tmp_path):
     for name, body in BODIES.items():
         (tmp_path / f"{name}.html").write_text(PAGE.format(title=f"Page {name}", body=body))
+    Image.effect_noise((600, 400), 60).convert("RGB").save(tmp_path / "noise.webp", quality=80)
     return tmp_path
 
 
 @pytest.fixture(scope="module")
-def page():
+def browser():
     if BROWSER is None:
         pytest.skip(f"NOT TESTED: there is none of {', '.join(pdf.BROWSERS)} to print with")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
-        yield browser.new_page()
+        yield browser
         browser.close()
 
 
-def test_pages_become_one_file(page, folder, tmp_path):
-    paths = [folder / f"{name}.html" for name in BODIES]
-    book = pdf.joined({path: pdf.printed(page, path) for path in paths})
-    book.write(tmp_path / "book.pdf")
-    assert str(folder).encode() not in (tmp_path / "book.pdf").read_bytes()
-    read = pdf.PdfReader(tmp_path / "book.pdf")
-    assert [entry.title for entry in read.outline] == ["Page one", "Page two"]
-    assert [read.get_destination_page_number(entry) for entry in read.outline] == [0, 1]
-    assert "forty-two" in read.pages[0].extract_text()
-    links = [annotation.get_object()["/A"] for annotation in read.pages[0]["/Annots"]]
-    assert [link.get("/URI") for link in links] == [None, "https://example.org/"]
-    assert links[0]["/D"][0].idnum == read.pages[1].indirect_reference.idnum
+@pytest.fixture
+def page(browser):
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def book(page, folder):
+    """Two pages as one file, saved and read again."""
+    pages = [folder / f"{name}.html" for name in BODIES]
+    pdf.save(pdf.printed(page, pages, "A book", "its authors"), folder / "book.pdf")
+    with pikepdf.open(folder / "book.pdf") as read:
+        yield read
+
+
+def structure(element, found=None) -> list[str]:
+    """The kinds of all elements of a PDF's structure tree."""
+    found = [] if found is None else found
+    if isinstance(element, pikepdf.Array):
+        for child in element:
+            structure(child, found)
+    elif isinstance(element, pikepdf.Dictionary):
+        found.extend(str(element.S)[1:] for _ in range("/S" in element))
+        structure(element.get("/K"), found)
+    return found
+
+
+def check_frame(book, title: str, author: str) -> None:
+    assert bool(book.Root.MarkInfo.Marked)
+    assert (str(book.docinfo["/Title"]), str(book.docinfo["/Author"])) == (title, author)
+    assert bool(book.Root.ViewerPreferences.DisplayDocTitle)
+    assert str(book.Root.Lang).startswith("en")
+
+
+def outline_of(book) -> list[str]:
+    with book.open_outline() as outline:
+        return [entry.title for entry in pdf.in_order(outline.root)]
+
+
+def links_of(book) -> list:
+    notes = [note for page in book.pages for note in page.get("/Annots", [])]
+    return [note.get("/Dest", note.get("/A")) for note in notes if note.Subtype == "/Link"]
+
+
+def test_is_tagged_and_named(book):
+    check_frame(book, "A book", "its authors")
+    kinds = structure(book.Root.StructTreeRoot)
+    assert kinds.count("H1") == 2
+    assert {"P", "Figure", "Link", "H2"} <= set(kinds)
+
+
+def test_the_outline_holds_each_heading_and_the_solution_is_unfolded(book):
+    assert outline_of(book) == ["Page one", "forty-two", "Page two"]  # a heading that is folded away would be missing
+
+
+def test_links_lead_to_their_place(book, folder):
+    """To the page and the line; one to a file of the folder is none. The path of the folder is nowhere."""
+    assert str(folder).encode() not in (folder / "book.pdf").read_bytes()
+    with pikepdf.open(folder / "book.pdf") as read:
+        read.save(flat := io.BytesIO(), stream_decode_level=pikepdf.StreamDecodeLevel.generalized, qdf=True)
+    assert str(folder).encode() not in flat.getvalue()
+    links = links_of(book)
+    outside = [str(link.URI) for link in links if isinstance(link, pikepdf.Dictionary)]
+    assert outside == ["https://example.org/"]
+    inside = [str(link) for link in links if not isinstance(link, pikepdf.Dictionary)]
+    assert inside == ["/two.end", "/two.end", "/one"]
+    pages = [[page.obj.objgen for page in book.pages].index(book.Root.Dests[name][0].objgen) for name in inside]
+    assert pages == [len(book.pages) - 1] * 2 + [0]
+    assert len(book.pages) > 2, "the place is not on the first page of its chapter"
+
+
+def test_each_page_has_its_name_at_the_foot(page, folder):
+    html = pdf.one_page(page, [folder / "one.html", folder / "two.html"])
+    assert 'content: "Page one \N{MIDDLE DOT} " counter(page)' in html
+    assert 'content: "Page two \N{MIDDLE DOT} " counter(page)' in html
+
+
+def test_photos_are_jpeg(book):
+    images = [image for page in book.pages for image in page.get_images().values()]
+    assert [str(image.Filter) for image in images] == ["/DCTDecode"]
+    assert (int(images[0].Width), int(images[0].Height)) == (420, 280)
 
 
 def test_formulas_that_are_still_tex_are_a_fault(page, folder):
     (folder / "two.html").write_text(PAGE.format(title="two", body="<span class='math'>\\(x\\)</span>"))
     with pytest.raises(ValueError, match="two.html: its formulas were not rendered"):
-        pdf.printed(page, folder / "two.html")
+        pdf.one_page(page, [folder / "one.html", folder / "two.html"])
+
+
+@pytest.mark.skipif(not BOOK.exists(), reason="NOT TESTED: the book's PDF is not made (make book pdf)")
+def test_the_book_is_light_tagged_and_named():
+    assert BOOK.stat().st_size <= LIMIT
+    with pikepdf.open(BOOK) as book:
+        check_frame(book, *pdf.named())
+        outline = outline_of(book)
+        assert len(outline) > len(pdf.toc_entries(pdf.TOC))
+        assert all(outline)
+        kinds = structure(book.Root.StructTreeRoot)
+        assert kinds.count("H1") == len(pdf.toc_entries(pdf.TOC))
+        assert "Table" in kinds
 
 
 def test_the_first_page_has_one_place_for_the_link(tmp_path):

@@ -84,7 +84,7 @@ def test_a_letter_that_the_terminal_cannot_show_is_on_the_page(book):
 
 def test_a_stage_tells_of_its_long_run():
     assert re.fullmatch(r" The recorded long run .* took \d+ min: profile \w+, .+\.", render.recorded("05_stage3"))
-    assert render.recorded("09_your_photo") == ""
+    assert render.recorded("11_your_photo") == ""
 
 
 def test_a_failed_notebook_is_not_built(book):

@@ -282,7 +282,7 @@ class TestIntervals:
 
     def test_text(self):
         interval = Interval(18.004, 17.31, 18.72, 100)
-        assert str(interval) == "18.004 [17.310, 18.720]"
+        assert f"{interval:.3f}" == "18.004 [17.310, 18.720]"
         assert f"{interval:+.1f}" == "+18.0 [+17.3, +18.7]"
         assert f"{Interval(math.inf, math.nan, math.nan, 3):.2f}" == "inf"
 

@@ -38,12 +38,14 @@ class TestPaper:
         both = pd.concat([rows(**values), rows(method="cascade", **values)])
         found = tables.table_1(pd.concat([both, rows("resize", **values)]), "BSD300")
         cells = show(found).data
-        assert cells.columns[0] == "PSNR hole, crop"
-        assert cells.columns[3] == "PSNR hole, resize"
-        assert cells.loc["laplace"].iloc[0] == cells.loc["laplace"].iloc[3] == f"18.00\n[17.00,{NO_BREAK}19.00]"
-        assert cells.loc["laplace"].iloc[-1] == ""
-        assert list(cells.loc["cascade"].iloc[3:]) == ["", "", "18.41\n0.855"]
-        assert list(cells.loc["context encoder, not run"]) == [""] * 5 + ["18.09\n0.844"]
+        assert cells.columns[0] == "PSNR in the hole (dB), crop"
+        assert cells.columns[3] == "PSNR in the hole (dB), resize"
+        assert (
+            cells.loc["Laplace fill"].iloc[0] == cells.loc["Laplace fill"].iloc[3] == f"18.00\n[17.00,{NO_BREAK}19.00]"
+        )
+        assert cells.loc["Laplace fill"].iloc[-1] == ""
+        assert list(cells.loc["Cascade"].iloc[3:]) == ["", "", "18.41\n0.855"]
+        assert list(cells.loc["Context Encoder, not run"]) == [""] * 5 + ["18.09\n0.844"]
 
 
 def test_table_3():
@@ -88,10 +90,15 @@ class TestTable:
 
     def test_on_a_page(self, measures):
         cells = show(table(measures, columns=("psnr_hole", "ssim_whole"), reference="Laplace")).data
-        assert list(cells) == ["PSNR hole", "PSNR hole - Laplace", "SSIM whole", "SSIM whole - Laplace"]
+        assert list(cells) == [
+            "PSNR in the hole (dB)",
+            "PSNR in the hole (dB) - Laplace",
+            "SSIM of the whole",
+            "SSIM of the whole - Laplace",
+        ]
         assert cells.columns.name == "method"
-        assert cells.loc["Laplace", "PSNR hole"].startswith("18.00\n[")
-        assert cells.loc["ours", "PSNR hole - Laplace"].startswith("+0.18\n[+")
+        assert cells.loc["Laplace", "PSNR in the hole (dB)"].startswith("18.00\n[")
+        assert cells.loc["ours", "PSNR in the hole (dB) - Laplace"].startswith("+0.18\n[+")
 
     def test_refuses(self, measures):
         with pytest.raises(ValueError, match="no rows"):
@@ -108,7 +115,14 @@ class TestTable:
         assert table(measures, columns=["psnr_hole"]).shape == (2, 1)
 
     def test_equal_images_are_infinite(self):
-        assert show(table({"input": {"psnr_context": [math.inf] * 3}}, ["psnr_context"])).data.iloc[0, 0] == "inf"
+        cells = table({"input": {"psnr_context": [math.inf] * 3}}, ["psnr_context"])
+        assert show(cells).data.iloc[0, 0] == "\N{INFINITY} (identical)"
+        assert show(frame({"a": {"ratio": math.inf, "gap": -math.inf}})).data.iloc[0].tolist() == ["∞", "-∞"]
+
+    def test_a_mean_that_is_not_a_number(self):
+        """Infinite less infinite."""
+        cells = frame({"a": {"psnr_context - b": Interval(math.nan, math.nan, math.nan, 3)}}, "method")
+        assert show(cells).data.iloc[0, 0] == "no value"
 
 
 class TestShow:
@@ -127,7 +141,7 @@ class TestShow:
         assert f">+0.50<br>[+0.25,{NO_BREAK}+0.75]<" in html
         assert ">b &lt;c&gt;<" in html
         assert ">1,200<" in html
-        assert ">PSNR hole - b<" in html
+        assert ">PSNR in the hole (dB) - b<" in html
         assert ">method<" in html
 
     def test_the_best_mean_is_bold_and_no_difference(self):

@@ -8,7 +8,8 @@ import torch
 from cascade_core.degradations import center_hole
 from cascade_core.fills import generator_input
 from cascade_core.losses import PerceptualLoss
-from cascade_lab import data, variants
+from cascade_core.steps import with_all_faults
+from cascade_lab import data, devices, variants
 from cascade_lab.training import profiles, stages
 
 TINY = {
@@ -144,3 +145,43 @@ def test_all_stages_train_and_load(tmp_path):
     assert any(
         not torch.equal(a, b) for a, b in zip(before.parameters(), networks["generator"].parameters(), strict=True)
     )
+
+
+class TestTheGameInStage4:
+    GAME = {**TINY, "stage4_game": "hinge", "stage4_batch_norm": "plain"}
+
+    def test_the_critic_goes_on_and_both_networks_learn(self, tmp_path):
+        photos = data.open_photos()
+        run = stages.train(4, profiles.read("smoke", self.GAME), photos, tmp_path)
+        assert {"l1", "adversarial", "context", "critic", "critic_gradient"} <= set(run.history[-1])
+        stage2 = stages.train(2, profiles.read("smoke", self.GAME), photos, tmp_path)
+        stage3 = stages.train(3, profiles.read("smoke", self.GAME), photos, tmp_path)
+        before = stage2.networks | stage3.networks
+        assert set(run.networks) == set(before) == {"generator", "deblur_denoise", "critic"}
+        for name, network in run.networks.items():
+            pairs = zip(network.parameters(), before[name].parameters(), strict=True)
+            assert any(not torch.equal(a, b) for a, b in pairs), name
+        assert run.record["perceptual_weights"] == "random"
+
+    def test_the_context_counts_and_the_hole_is_the_games(self):
+        profile = profiles.read("smoke", self.GAME)
+        networks = {name: stages.build(name, profile) for name in stages.STAGES[4].trains(profile)}
+        t = stages.prepare(stages.STAGES[4], profile, devices.fabric_for("32-true", "cpu"), networks)
+        photo = torch.rand(2, 3, profile.size, profile.size, generator=torch.Generator().manual_seed(0))
+        masks = center_hole(2, profile.size, profile.size, profile.hole)
+        t.masks = lambda photo, rng: masks
+        degraded = with_all_faults(photo, profile, torch.Generator().manual_seed(1), masks)
+        with torch.no_grad():
+            restored = t.modules["cascade"].eval()(degraded).restored
+        wanted = (restored - photo).abs()[(masks == 0).expand_as(photo)].mean()
+        t.modules["cascade"].eval()
+        losses = variants.joint_hinge_step(t, iter([photo]), torch.Generator().manual_seed(1))
+        assert losses["context"].item() == pytest.approx(wanted.item(), rel=1e-5)
+
+    def test_without_the_game_of_stage_2_it_is_refused(self, tmp_path):
+        profile = profiles.read("smoke", {**self.GAME, "stage2_game": "wasserstein"})
+        with pytest.raises(
+            ValueError, match="stage4_game hinge goes on with stage 2's game, and stage2_game is wasser"
+        ):
+            stages.train(4, profile, data.open_photos(), tmp_path)
+        assert not list(tmp_path.glob("*stage*"))
