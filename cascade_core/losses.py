@@ -143,14 +143,11 @@ def adversarial_loss(fake_scores: Tensor) -> Tensor:
 
 
 class GeneratorLoss(nn.Module):
-    """The weighted sum of mean squared error, perceptual and adversarial loss (equation 7).
+    """The weighted sum of mean squared error, perceptual and adversarial loss (equation 7), and its parts unweighted.
 
     Args:
         mse, perceptual, adversarial: the three weights, lambda_MSE, lambda_per and lambda_D.
         features: the perceptual loss to use; ``None`` only if its weight is 0.
-
-    Returns:
-        the sum, and its unweighted parts by name.
     """
 
     def __init__(self, mse: float, perceptual: float, adversarial: float, features: PerceptualLoss | None) -> None:

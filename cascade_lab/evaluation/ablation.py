@@ -49,12 +49,14 @@ EXTENSIONS: dict[str, dict[str, Any]] = {
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     """What each variant changes in a profile. The first three are the paper's Table 2.
 
-    Without pre-training, both networks start from fresh weights at the first stage's rate, and the generator gets as
-    many steps as the three stages give the full model's: what is missing is the order of the training, not its length.
+    Without pre-training, both networks start from fresh weights at the first stage's
+    rate, and the generator gets as many steps as the three stages give the full
+    model's: what is missing is the order of the training, not its length.
     """
+    steps = profile.stage1_steps + profile.stage2_steps + profile.stage4_steps
     scratch = {
         "stage4_start": "scratch",
-        "stage4_steps": profile.stage1_steps + profile.stage2_steps + profile.stage4_steps,
+        "stage4_steps": steps,
         "stage4_rate": profile.stage1_rate,
     }
     return {
@@ -98,7 +100,7 @@ def compare(
     report: Callable[[str], None] = print,
     until: float = math.inf,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Train every variant on every seed, or load what is trained, and measure each on the same images.
+    """Train every variant on every seed, or load what is trained; measure all alike.
 
     Args:
         photos: the training photos.
@@ -109,27 +111,33 @@ def compare(
         until: the time of `time.monotonic` at which to stop at the latest.
 
     Returns:
-        A row for each level of `LEVELS`, variant, seed and image: "level", "size", "hole", "variant", "seed", "image"
-        and what `metrics.measure` says; and variant -> seed -> the training's record.
+        A row for each level of `LEVELS`, variant, seed and image: "level", "size",
+        "hole", "variant", "seed", "image" and what `metrics.measure` says; and
+        variant -> seed -> the training's record.
 
     Raises:
-        ValueError: an unknown variant, or a seed that is given twice; before anything is trained.
+        ValueError: an unknown variant, or a seed that is given twice; before anything
+            is trained.
         Paused: ``until`` came first; the next call goes on.
     """
     changes = changes_of(profile, names)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be one or more different numbers, got {list(seeds)}")
+        given = list(seeds)
+        raise ValueError(f"seeds must be one or more different numbers, got {given}")
     fabric, results = devices.fabric_for(profile.precision), list[pd.DataFrame]()
     trainings: dict[str, dict[str, Any]] = {name: {} for name in changes}
     for number, (seed, name) in enumerate(product(seeds, changes), 1):
         report(f"{name}, seed {seed} ({number} of {len(changes) * len(seeds)})")
-        trained = stages.train(4, profile.changed(**changes[name]), photos, out, seed, fabric, until)
+        changed = profile.changed(**changes[name])
+        trained = stages.train(4, changed, photos, out, seed, fabric, until)
         method = from_network(Cascade(**trained.networks).eval(), "restored")
         for level in LEVELS:
-            rows = evaluate({name: method}, crops, Protocol(profile.size, profile.hole, level=level))
+            protocol = Protocol(profile.size, profile.hole, level=level)
+            rows = evaluate({name: method}, crops, protocol)
             results.append(rows.rename(columns={"method": "variant"}).assign(seed=seed))
         trainings[name][str(seed)] = trained.record
-    return pd.concat(results, ignore_index=True).drop(columns=["mode", "seconds"]), trainings
+    rows = pd.concat(results, ignore_index=True).drop(columns=["mode", "seconds"])
+    return rows, trainings
 
 
 @dataclass(frozen=True)
@@ -201,16 +209,22 @@ def difference(rows: pd.DataFrame, variant: str, level: str, metric: str) -> pd.
     return one - full
 
 
-def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed: int = 0) -> Interval:
-    """The mean over seeds and images with its 95 % interval: both are drawn anew in each resample (Owen 2007).
+def crossed_interval(
+    values: Tensor | pd.DataFrame,
+    resamples: int = 4000,
+    seed: int = 0,
+) -> Interval:
+    """The mean over seeds and images and its 95 % interval, both drawn anew (Owen 2007).
 
-    Images alone would tell how sure the difference between these very networks is; what is asked is what the change
-    does to a network trained with any seed. With three seeds the interval reaches about from the worst seed to the
-    best, which holds the true mean three times in four as far as the seeds go: take it for a lower bound of the doubt.
-    With one seed it is an interval over images alone.
+    Images alone would tell how sure the difference between these very networks is. The
+    question is what the change does to a network trained with any seed. With three
+    seeds the interval reaches about from the worst seed to the best, which holds the
+    true mean three times in four as far as the seeds go: take it for a lower bound of
+    the uncertainty. With one seed it is an interval over images alone.
 
     Args:
-        values: ``(seeds, images)``, differences image by image and seed by seed; ``ValueError`` for another shape.
+        values: ``(seeds, images)``, differences image by image and seed by seed;
+            ``ValueError`` for another shape.
 
     Example:
         >>> print(crossed_interval(torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])))
@@ -218,14 +232,17 @@ def crossed_interval(values: Tensor | pd.DataFrame, resamples: int = 4000, seed:
     """
     values = torch.from_numpy(np.asarray(values).astype(np.float64))
     if values.ndim != 2 or values.numel() == 0:
-        raise ValueError(f"values must be (seeds, images), at least one of each, got {tuple(values.shape)}")
+        expected, shape = "(seeds, images), at least one of each", tuple(values.shape)
+        raise ValueError(f"values must be {expected}, got {shape}")
     weights, rng = [], torch.Generator().manual_seed(seed)
     for count in values.shape:
         chosen = torch.randint(count, (resamples, count), generator=rng)
-        times = torch.zeros(resamples, count, dtype=torch.float64).scatter_(1, chosen, 1.0, reduce="add")
+        times = torch.zeros(resamples, count, dtype=torch.float64)
+        times.scatter_(1, chosen, 1.0, reduce="add")
         weights.append(times / count)
     means = ((weights[0] @ values) * weights[1]).sum(1)
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.quantile(means, ends).tolist()
     return Interval(values.mean().item(), low, high, values.numel())
 
 

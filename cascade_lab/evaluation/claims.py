@@ -13,10 +13,10 @@ from cascade_lab.evaluation.ablation import FULL, crossed_interval, difference
 
 YES, ABOVE, DIRECTION, NO, UNKNOWN = "yes", "exceeded", "in direction", "no", "not measured"
 COLUMNS = ("paper", "ours", "replicated?", "why")
+SIZE = 128  # px, of the paper's test images
 WORSE = "ours go the other way"
 UNSURE = "ours cannot be told apart from no difference"
 VARIANTS = {"no pre-training": "gain of pre-training", "only GAN": "gain of the second network"}
-TITLES = {"patchmatch": "PatchMatch", "context encoder": "Context Encoder", "neural patch synthesis": "NPS"}
 
 
 class Results(NamedTuple):
@@ -93,7 +93,7 @@ def _rows_of_table_1() -> set[str]:
 
 
 def _row(method: str) -> str:
-    return f"Table 1, {TITLES.get(method, method)}"
+    return f"Table 1, {tables.title(method)}"
 
 
 def judged(ours: Interval, claimed: float | None) -> tuple[str, str]:
@@ -152,7 +152,7 @@ def _leads(here: pd.DataFrame, theirs: Mapping[str, float]) -> dict[str, Sequenc
     for method, number in theirs.items():
         if method == "cascade":
             continue
-        claim, lead = f"order: cascade ahead of {TITLES.get(method, method)}", theirs["cascade"] - number
+        claim, lead = f"order: cascade ahead of {tables.title(method)}", theirs["cascade"] - number
         if {"cascade", method} <= set(measures):
             ours = tables.paired(measures, "cascade", method, "psnr_hole")
             verdict, why = judged(ours, None)
@@ -171,7 +171,7 @@ def _gains(variants: pd.DataFrame, losses: Mapping[str, float]) -> dict[str, Seq
             continue
         ours = crossed_interval(-difference(variants, variant, "none", "psnr_hole"))
         verdict, why = judged(ours, -lost)
-        reasons = [why]
+        reasons = [why, *(f"measured at {size} px" for size in variants["size"].unique() if size != SIZE)]
         if verdict != YES and variant == "no pre-training":
             reasons.append("the variant without it has as many steps here, and the paper does not say how many it had")
         elif verdict != YES and "medium" in set(variants["level"]):

@@ -126,41 +126,51 @@ def k_nearest(crops: Tensor) -> Method:
     return from_inpainter(KNearest(crops, k=min(NEIGHBORS, len(crops))))
 
 
-def tuned_chain(crops: Tensor, protocol: Protocol, blind: bool = False) -> tuple[Method, list[str]]:
-    """The best classical chain for a level: Laplace's fill, the best denoiser, the best deblurring behind it.
+def tuned_chain(
+    crops: Tensor,
+    protocol: Protocol,
+    blind: bool = False,
+) -> tuple[Method, list[str]]:
+    """The best classical chain for a level: Laplace fill, denoiser, deblurring.
 
-    Chosen and tuned by PSNR on training crops, degraded by another seed than the test's: first each denoiser on the
-    filled crops, then each deblurring method on what the best of them returns. What does not help, or lacks its
-    package, is left out.
+    Chosen and tuned by PSNR on training crops, degraded by another seed than the
+    test's: first each denoiser on the filled crops, then each deblurring method on
+    what the best of them returns. What does not help or lacks its package is left out.
 
     Args:
         crops: training crops, ``(M, 3, size, size)`` in [0, 1].
         protocol: the level and the hole of the test.
-        blind: like the networks, without each image's true noise level and kernel: the noise is estimated from the
-            image, and one of `GUESSES`, the best on the training crops, stands for every kernel.
+        blind: like the networks, without each image's true noise level and kernel:
+            the noise is estimated from the image, and one of `GUESSES`, the best on
+            the training crops, stands for every kernel.
 
     Returns:
         The method, and its steps in words.
 
     Raises:
-        ImportError: the chain is blind, and PyWavelets is missing, which estimates the noise.
+        ImportError: the chain is blind, and PyWavelets is missing (for the noise).
     """
-    degraded = degraded_images(crops, dataclasses.replace(protocol, seed=protocol.seed + 1))
+    other = dataclasses.replace(protocol, seed=protocol.seed + 1)
+    degraded = degraded_images(crops, other)
     sigma = estimate_sigma(degraded.images, degraded.masks) if blind else degraded.sigma
-    images, steps, kernel = laplace(degraded.images, degraded.masks), ["laplace"], None
-    restorers: list[Callable[..., Tensor]] = []
-    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, _guesses() if blind else {"": degraded.kernels})):
-        trials = [(metrics.psnr(images, crops).mean().item(), "", dict[str, Any](), "")]  # of doing nothing
+    images, kernel = laplace(degraded.images, degraded.masks), None
+    steps, restorers = ["laplace"], list[Callable[..., Tensor]]()
+    kernels = _guesses() if blind else {"": degraded.kernels}
+    for kind, blurs in ((DENOISERS, {"": None}), (DEBLURRERS, kernels)):
+        nothing = metrics.psnr(images, crops).mean().item()
+        trials = [(nothing, "", dict[str, Any](), "")]
         for (name, restore), blur in product(kind.items(), blurs):
+            given = {"images": images, "kernels": blurs[blur], "sigma": sigma}
             with suppress(ImportError):
-                given = {"images": images, "kernels": blurs[blur], "sigma": sigma}
-                trials += [(psnr, name, found, blur) for found, psnr in tune(restore, given, crops, GRIDS[name])[1]]
+                tried = tune(restore, given, crops, GRIDS[name])[1]
+                trials += [(psnr, name, found, blur) for found, psnr in tried]
         _, name, found, blur = max(trials, key=lambda trial: trial[0])
         if name:
             restorers.append(partial(kind[name], **found))
             kernel = blurs[blur]
             images = restorers[-1](images, kernel, sigma)
-            steps.append(f"{name} ({', '.join(f'{key} {value:g}' for key, value in found.items())}{blur})")
+            settings = ", ".join(f"{key} {value:g}" for key, value in found.items())
+            steps.append(f"{name} ({settings}{blur})")
     restore = chain(laplace, *restorers)
     if blind:
         return lambda d: restore(d.images, d.masks, kernel), steps

@@ -49,10 +49,13 @@ def open_test_photos(folders: Sequence[str] = ()) -> Photos:
 
 
 def degraded_images(crops: Tensor, protocol: Protocol) -> Degraded:
-    """The test images of a protocol: blur and noise of its level, then the hole; one seed gives one set.
+    """The test images of a protocol: blur and noise of its level, then the hole.
+
+    One seed gives one set.
 
     Args:
         crops: the true images, ``(N, 3, size, size)`` in [0, 1].
     """
     masks = center_hole(len(crops), crops.shape[2], crops.shape[3], protocol.hole)
-    return degrade(crops, masks, {protocol.level: 1.0}, devices.random_for("cpu", protocol.seed), HOLE_COLOR)
+    rng = devices.random_for("cpu", protocol.seed)
+    return degrade(crops, masks, {protocol.level: 1.0}, rng, HOLE_COLOR)

@@ -9,7 +9,7 @@ from cascade_core.conventions import check_tensor
 
 REAL, GENERATED = (0.25, 0.25, 0.25), (0.90, 0.36, 0.05)
 LOW, HIGH = (0.62, 0.74, 0.90), (1.0, 1.0, 1.0)
-SIDE, CELL, DOT = 256, 4, 2  # px: of the picture, of a square of the ground, and from a dot's center to its edge
+SIDE, CELL, DOT = 360, 4, 2  # px: of the picture, of a square of the ground, and from a dot's center to its edge
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def cloud(real: Tensor, generated: Tensor, score: Callable[[Tensor], Tensor], re
         reach: the picture shows the square from ``-reach`` to ``reach``, the second coordinate upwards.
 
     Returns:
-        A picture, ``(3, 256, 256)`` in [0, 1].
+        A picture, ``(3, 360, 360)`` in [0, 1].
 
     Raises:
         ValueError: points of another shape.

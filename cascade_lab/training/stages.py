@@ -270,7 +270,7 @@ def measure_batch_norm(t: FabricTraining, stage: Stage, job: Job) -> None:
     rng = job.random(stage, end)
     extra = job.batches(stage, end, end + stage.setting(job.profile, "norm_steps"))
     photos = (photo.to(job.fabric.device) for photo in extra)
-    inputs = (steps.with_all_faults(photo, job.profile, rng, t.masks(photo, rng)) for photo in photos)
+    inputs = (steps.with_all_faults(photo, job.profile, rng, t.masks(photo, rng), t.laplace) for photo in photos)
     update_bn(inputs, t.modules["cascade"])
 
 

@@ -640,7 +640,7 @@ def cell_of_chapter_9(packed, monkeypatch):
     """What the demo's cell shows on Colab, where the first cell installs the package."""
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     monkeypatch.setattr(demo, "contents", lambda weights: packed)
-    notebook = nbformat.read(ROOT / "book" / "09_your_photo.ipynb", 4)
+    notebook = nbformat.read(ROOT / "book" / "11_your_photo.ipynb", 4)
     cells = {cell.id: cell.source for cell in notebook.cells}
     first = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
     installed = []

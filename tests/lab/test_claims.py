@@ -40,7 +40,7 @@ def trained(gaps, mode="crop", data_set="BSD300"):
     for i, ((variant, level), gap) in enumerate(gaps.items()):
         for seed in (0, 1, 2):
             values = 18 + gap + DIFFICULTY + np.roll(JITTER, i + seed)
-            cells = {"variant": variant, "level": level, "seed": seed, "image": IMAGES}
+            cells = {"size": 128, "variant": variant, "level": level, "seed": seed, "image": IMAGES}
             psnr = {"psnr_hole": values, "psnr_whole": values}
             parts.append(pd.DataFrame({"data_set": data_set, "mode": mode, **cells, **psnr}))
     return pd.concat(parts, ignore_index=True)
@@ -63,7 +63,7 @@ def test_results_like_the_papers_replicate_all_of_it():
     assert not found["why"].any()
     assert list(found.columns) == list(claims.COLUMNS)
     assert found.loc["gain of pre-training", "paper"] == 1.4
-    assert found.loc["order: cascade ahead of NPS", "ours"].mean == pytest.approx(0.08, abs=0.01)
+    assert found.loc["order: cascade ahead of Neural Patch Synthesis", "ours"].mean == pytest.approx(0.08, abs=0.01)
 
 
 def test_each_verdict_follows_its_own_numbers():
@@ -73,11 +73,11 @@ def test_each_verdict_follows_its_own_numbers():
     assert found["replicated?"].to_dict() == {
         "Table 1, PatchMatch": claims.NO,
         "Table 1, Context Encoder": claims.ABOVE,
-        "Table 1, NPS": claims.YES,
-        "Table 1, cascade": claims.YES,
+        "Table 1, Neural Patch Synthesis": claims.YES,
+        "Table 1, Cascade": claims.YES,
         "order: cascade ahead of PatchMatch": claims.YES,
         "order: cascade ahead of Context Encoder": claims.NO,
-        "order: cascade ahead of NPS": claims.YES,
+        "order: cascade ahead of Neural Patch Synthesis": claims.YES,
         "gain of pre-training": claims.DIRECTION,
         "gain of the second network": claims.NO,
         "joint ahead of separate training, blur and noise": claims.NO,
@@ -92,16 +92,26 @@ def test_each_verdict_follows_its_own_numbers():
 def test_noise_is_no_gain():
     same = PAPER | {"neural patch synthesis": PAPER["cascade"]}
     found = claims.verdicts(results=results(same))
-    assert found.loc["order: cascade ahead of NPS", "replicated?"] == claims.NO
+    assert found.loc["order: cascade ahead of Neural Patch Synthesis", "replicated?"] == claims.NO
     assert found.loc["gain of pre-training", "replicated?"] == claims.NO
     assert found.loc["gain of pre-training", "why"].startswith("Ours cannot be told apart from no difference")
 
 
+def test_another_size_is_said():
+    here = results(PAPER, LOST)
+    small = here._replace(ablations=here.ablations.assign(size=64))
+    assert not claims.verdicts(results=here).loc["gain of pre-training", "why"]
+    assert claims.verdicts(results=small).loc["gain of pre-training", "why"] == "Measured at 64 px."
+
+
 def test_a_handicap_is_marked_whatever_the_verdict():
     runs = {"run of neural patch synthesis": {"vgg": "random"}}
-    assert "random VGG-16" in claims.verdicts(results=results(PAPER, runs=runs)).loc["Table 1, NPS", "why"]
+    assert (
+        "random VGG-16"
+        in claims.verdicts(results=results(PAPER, runs=runs)).loc["Table 1, Neural Patch Synthesis", "why"]
+    )
     runs["run of neural patch synthesis"]["vgg"] = "imagenet"
-    assert not claims.verdicts(results=results(PAPER, runs=runs)).loc["Table 1, NPS", "why"]
+    assert not claims.verdicts(results=results(PAPER, runs=runs)).loc["Table 1, Neural Patch Synthesis", "why"]
 
 
 def test_other_photos_and_the_other_mode_are_reasons():
@@ -111,7 +121,7 @@ def test_other_photos_and_the_other_mode_are_reasons():
     why = claims.verdicts("ImageNet", results=here._replace(evaluations=both))["why"]
     below = tables.paper()["table 1"]["ImageNet"]["psnr"]["cascade"] - 15
     note = f"Ours is {below:.2f} dB below (14.00 dB with resize); our 40 photos are not the paper's draw."
-    assert why["Table 1, cascade"] == note
+    assert why["Table 1, Cascade"] == note
 
 
 def test_what_was_not_measured_is_said():
@@ -119,8 +129,8 @@ def test_what_was_not_measured_is_said():
     found = claims.verdicts(results=few._replace(ablations=few.ablations[few.ablations["variant"] == FULL]))
     unknown = found.index[found["replicated?"] == claims.UNKNOWN]
     assert len(unknown) == len(found) - 1
-    assert found.loc["Table 1, cascade", "replicated?"] == claims.YES
-    assert claims.table(found).data.loc["Table 1, NPS", "ours, dB"] == ""
+    assert found.loc["Table 1, Cascade", "replicated?"] == claims.YES
+    assert claims.table(found).data.loc["Table 1, Neural Patch Synthesis", "ours, dB"] == ""
 
 
 def test_only_rows_of_the_data_set_and_mode_count():
@@ -158,9 +168,9 @@ def test_refusals():
 
 def test_a_page_shows_signs_of_differences_alone():
     shown = claims.table(claims.verdicts(results=results(PAPER, LOST))).data
-    assert shown.loc["Table 1, cascade", "paper, dB"] == "18.41"
+    assert shown.loc["Table 1, Cascade", "paper, dB"] == "18.41"
     assert shown.loc["gain of the second network", "paper, dB"] == "+1.10"
-    assert shown.loc["order: cascade ahead of NPS", "ours, dB"].startswith("+0.0")
+    assert shown.loc["order: cascade ahead of Neural Patch Synthesis", "ours, dB"].startswith("+0.0")
 
 
 @pytest.mark.parametrize("data_set", ["BSD300", "ImageNet"])
