@@ -4,7 +4,7 @@
 
 Ours is the package's own step on batches of bytes: channels_last, bfloat16 where the hardware computes in it, Adam in
 one kernel, holes, blur and noise made for the whole batch on the device. The plain way is that of a tutorial: float32,
-eager, contiguous, the optimizers' defaults, a `Dataset` that spoils one photo at a time for a `DataLoader`, the loss
+eager, contiguous, the optimizers' defaults, a `Dataset` that degrades one photo at a time for a `DataLoader`, the loss
 read after each step. It has the package's own degradations, photo by photo: slower ones would only help us.
 
 Both take the same crops from memory, so decoding and cropping are left out of both. The share of the peak is the
@@ -66,8 +66,8 @@ def ours(stage: int, profile: Profile, device: str, compiled: bool = False) -> C
     return step
 
 
-class Spoiled(Dataset):
-    """The pool's photos one by one, each with its spoiled copy, as a tutorial's data set makes them."""
+class DegradedPhotos(Dataset):
+    """The pool's photos one by one, each with its degraded copy, as a tutorial's data set makes them."""
 
     def __init__(self, stage: int, profile: Profile) -> None:
         self.stage, self.profile, self.pool = stage, profile, pool(stage, profile)
@@ -79,19 +79,19 @@ class Spoiled(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         photo = self.pool[index].float()[None] / 255
         if self.stage == 3:
-            spoiled = degrade(photo, None, self.profile.stage3_mix, self.rng).images
+            degraded = degrade(photo, None, self.profile.stage3_mix, self.rng).images
         elif self.stage == 4:
-            spoiled = steps.with_all_faults(photo, self.profile, self.rng)
+            degraded = steps.with_all_faults(photo, self.profile, self.rng)
         else:
-            spoiled = steps.with_hole(photo, self.profile)
-        return photo[0], spoiled[0]
+            degraded = steps.with_hole(photo, self.profile)
+        return photo[0], degraded[0]
 
 
 def plain(stage: int, profile: Profile, device: str) -> Callable[[], float]:
     """A call is one step of the stage the plain way; it returns the loss."""
     workers = 0 if device == "cpu" else WORKERS
     loader = DataLoader(
-        Spoiled(stage, profile),
+        DegradedPhotos(stage, profile),
         batch_of(stage, profile),
         num_workers=workers,
         pin_memory=device != "cpu",
@@ -100,8 +100,8 @@ def plain(stage: int, profile: Profile, device: str) -> Callable[[], float]:
 
     def forever() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            for photo, spoiled in loader:
-                yield photo.to(device), spoiled.to(device)
+            for photo, degraded in loader:
+                yield photo.to(device), degraded.to(device)
 
     networks = {name: network.train().to(device) for name, network in networks_of(stage, profile).items()}
     if stage == 2:
@@ -111,8 +111,8 @@ def plain(stage: int, profile: Profile, device: str) -> Callable[[], float]:
     batches = forever()
 
     def step() -> float:
-        photo, spoiled = next(batches)
-        output = network(spoiled)
+        photo, degraded = next(batches)
+        output = network(degraded)
         loss = mse_loss(output.restored if stage == 4 else output, photo)
         optimizer.zero_grad()
         loss.backward()
@@ -134,17 +134,17 @@ def plain_step_2(
     def step() -> float:
         critic.requires_grad_(True)
         for _ in range(profile.critic_steps):
-            photo, spoiled = next(batches)
+            photo, degraded = next(batches)
             with torch.no_grad():
-                filled = generator(spoiled)
+                filled = generator(degraded)
             loss = critic_loss(critic(photo), critic(filled))
             of_critic.zero_grad()
             loss.backward()
             of_critic.step()
             steps.clip_weights(critic, profile.critic_clip)
         critic.requires_grad_(False)
-        photo, spoiled = next(batches)
-        filled = generator(spoiled)
+        photo, degraded = next(batches)
+        filled = generator(degraded)
         loss = profile.mse_weight * mse_loss(filled, photo)
         loss = loss + profile.perceptual_weight * features(filled, photo)
         loss = loss + profile.adversarial_weight * adversarial_loss(critic(filled))

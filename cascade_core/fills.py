@@ -3,6 +3,7 @@
 Each function raises `ValueError` for shapes that do not fit, and as `hide` says.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from cascade_core.conventions import FILLS, check_tensor
 
+Solver = Callable[[Tensor, Tensor], Tensor]
 
-def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
+
+def generator_input(images: Tensor, masks: Tensor, fill: str, solve: Solver | None = None) -> Tensor:
     """Put into the hole what a generator was trained to find there.
 
     Args:
@@ -23,6 +26,7 @@ def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
         masks: ``(N, 1, H, W)``, 1 where pixels are missing.
         fill: ``"color"`` leaves the images as they are; ``"laplace"`` puts the Laplace fill into the holes;
             ``"laplace and mask"`` also adds the masks as a fourth channel.
+        solve: what computes the Laplace fill, instead of `laplace`.
 
     Returns:
         ``(N, 3, H, W)``, or with the mask ``(N, 4, H, W)``.
@@ -31,7 +35,7 @@ def generator_input(images: Tensor, masks: Tensor, fill: str) -> Tensor:
         raise ValueError(f"unknown fill {fill!r}; the fills are {', '.join(FILLS)}")
     if fill == "color":
         return images
-    filled = laplace(images, masks)
+    filled = (solve or laplace)(images, masks)
     return filled if fill == "laplace" else torch.cat([filled, masks.to(filled)], dim=1)
 
 

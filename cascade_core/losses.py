@@ -26,7 +26,7 @@ def mse_loss(output: Tensor, target: Tensor) -> Tensor:
 # VGG-16's `features` indices of relu1_2, relu2_2, relu3_3 and relu4_3, the maps before the first four pooling layers
 TAPS = (3, 8, 15, 22)
 
-# The input's mean and standard deviation, which go with a training: with another's, features are wrong without an error
+# Mean and standard deviation of the input, as in the network's training: others make wrong features without an error
 NORMALIZATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
@@ -121,7 +121,7 @@ def _vgg_state(weights: str) -> tuple[dict[str, Tensor], str]:
     wanted = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     wanted = {k: v for k, v in wanted.items() if int(k.split(".")[0]) <= TAPS[-1]}
     if len(wanted) != 20:  # ten convolutions, a weight and a bias each
-        raise RuntimeError(f"{weights} is no state dict of torchvision's VGG-16 (features.0.weight, ...); {others}")
+        raise RuntimeError(f"{weights} is not a state dict of torchvision's VGG-16 (features.0.weight, ...); {others}")
     if convention not in NORMALIZATIONS:
         raise RuntimeError(f"{weights} does not say which normalization of the input its training used; {others}")
     return wanted, convention
@@ -143,14 +143,11 @@ def adversarial_loss(fake_scores: Tensor) -> Tensor:
 
 
 class GeneratorLoss(nn.Module):
-    """The weighted sum of mean squared error, perceptual and adversarial loss (equation 7).
+    """The weighted sum of mean squared error, perceptual and adversarial loss (equation 7), and its parts unweighted.
 
     Args:
         mse, perceptual, adversarial: the three weights, lambda_MSE, lambda_per and lambda_D.
         features: the perceptual loss to use; ``None`` only if its weight is 0.
-
-    Returns:
-        the sum, and its unweighted parts by name.
     """
 
     def __init__(self, mse: float, perceptual: float, adversarial: float, features: PerceptualLoss | None) -> None:

@@ -41,12 +41,6 @@ def regions(masks: Tensor, rim: int = 7) -> dict[str, Tensor]:
 
     Returns:
         For each region ``(N, 1, H, W)``, 1 where a pixel belongs to it.
-
-    Example:
-        >>> masks = torch.zeros(1, 1, 128, 128)
-        >>> masks[..., 36:92, 36:92] = 1
-        >>> {name: int(region.sum()) for name, region in regions(masks).items()}
-        {'hole': 3136, 'rim': 1372, 'context': 13248, 'whole': 16384}
     """
     hole = masks.float()
     check_tensor(hole, "masks", ("N", 1, "H", "W"))

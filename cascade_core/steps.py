@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
 from cascade_core.degradations import apply_mask, center_hole, degrade
-from cascade_core.fills import generator_input
+from cascade_core.fills import Solver, generator_input, laplace
 from cascade_core.losses import Losses, critic_loss, mse_loss
 
 
@@ -41,6 +41,7 @@ class Training:
     networks: dict[str, nn.Module]  # what is trained and saved, by name
     modules: dict[str, nn.Module]  # what a step calls: the networks, what is made of them (the cascade), the loss
     optimizers: dict[str, torch.optim.Optimizer]  # one for each module that is updated, by its name
+    laplace: Solver = laplace  # of the holes, where the generator finds the Laplace fill
 
     def update(self, name: str, loss: Tensor) -> None:
         """One step of a module's optimizer down the loss's gradient."""
@@ -66,7 +67,7 @@ Step = Callable[[Training, Iterator[Tensor], torch.Generator], Losses]
 def step_1(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 1: the generator fills the hole, by mean squared error (equation 1)."""
     photo = next(photos)
-    damaged = with_hole(photo, t.settings, t.masks(photo, rng))
+    damaged = with_hole(photo, t.settings, t.masks(photo, rng), t.laplace)
     loss = mse_loss(t.modules["generator"](damaged), photo)
     t.update("generator", loss)
     return {"mse": loss}
@@ -79,7 +80,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
     for _ in range(t.settings.critic_steps):
         photo = next(photos)
         with torch.no_grad():
-            filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
+            filled = generator(with_hole(photo, t.settings, t.masks(photo, rng), t.laplace))
         real_scores = critic(center_crop(photo, square))
         loss = critic_loss(real_scores, critic(center_crop(filled, square)))
         t.update("critic", loss)
@@ -89,7 +90,7 @@ def step_2(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 
     photo = next(photos)
     with frozen(t.networks["critic"]) as fixed_critic:
-        filled = generator(with_hole(photo, t.settings, t.masks(photo, rng)))
+        filled = generator(with_hole(photo, t.settings, t.masks(photo, rng), t.laplace))
         with t.autocast():
             scores = fixed_critic(center_crop(filled, square))
             total, parts = t.modules["loss"](filled, photo, scores)
@@ -109,13 +110,13 @@ def step_3(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losse
 def step_4(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> Losses:
     """Stage 4: both networks as one, nothing frozen, by the error of the last image."""
     photo = next(photos)
-    degraded = with_all_faults(photo, t.settings, rng, t.masks(photo, rng))
+    degraded = with_all_faults(photo, t.settings, rng, t.masks(photo, rng), t.laplace)
     loss = mse_loss(t.modules["cascade"](degraded).restored, photo)
     t.update("cascade", loss)
     return {"mse": loss}
 
 
-def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None) -> Tensor:
+def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None, solve: Solver | None = None) -> Tensor:
     """The photos with a hole and nothing else: the generator's input in stages 1 and 2.
 
     Args:
@@ -125,15 +126,19 @@ def with_hole(photo: Tensor, settings: Settings, masks: Tensor | None = None) ->
     n, _, height, width = photo.shape
     masks = center_hole(n, height, width, settings.hole, photo.device) if masks is None else masks
     masked = apply_mask(photo, masks, settings.hole_color)
-    return generator_input(masked, masks, settings.generator_fill)
+    return generator_input(masked, masks, settings.generator_fill, solve)
 
 
 def with_all_faults(
-    photo: Tensor, settings: Settings, generator: torch.Generator, masks: Tensor | None = None
+    photo: Tensor,
+    settings: Settings,
+    generator: torch.Generator,
+    masks: Tensor | None = None,
+    solve: Solver | None = None,
 ) -> Tensor:
     """Blur and noise of the settings' mix, then a hole as in `with_hole`: stage 4's input."""
     degraded = degrade(photo, None, settings.stage4_mix, generator)
-    return with_hole(degraded.images, settings, masks)
+    return with_hole(degraded.images, settings, masks, solve)
 
 
 @contextmanager

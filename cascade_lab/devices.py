@@ -12,9 +12,17 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would anno
 
 
 def random_for(device: torch.device | str, *key: int | str) -> torch.Generator:
-    """A generator for one purpose: the same key gives the same numbers, another key independent ones."""
+    """A generator for one purpose.
+
+    The same key gives the same numbers, another key independent ones.
+    """
     numbers = [
-        part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "big")
+        part
+        if isinstance(part, int)
+        else int.from_bytes(
+            hashlib.sha256(part.encode()).digest()[:8],
+            "big",
+        )
         for part in key
     ]
     state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)

@@ -6,11 +6,13 @@ clipped. Batch norm is a part of the convolution before it. What has to be known
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -53,10 +55,8 @@ def export(weights: Path, network: str = "cascade", store: str = "float32") -> o
     module = Cascade(*(networks[name] for name in needed)) if network == "cascade" else networks[network]
     channels = 4 if facts["fill"] == "laplace and mask" and network != "deblur_denoise" else 3
     model = traced(module.eval(), channels, OUTPUTS[network])
-    squeeze(model, store)
-    helper.set_model_props(model, {"network": network, "store": store} | {k: json.dumps(v) for k, v in facts.items()})
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    helper.set_model_props(model, {"network": network} | {k: json.dumps(v) for k, v in facts.items()})
+    return stored(model, store)
 
 
 def about(weights: Path) -> dict[str, Any]:
@@ -100,6 +100,31 @@ def traced(module: nn.Module, channels: int, outputs: tuple[str, ...]) -> onnx.M
             value.type.tensor_type.shape.dim[dimension].dim_param = name
     del model.graph.value_info[:]
     return model
+
+
+def stored(model: onnx.ModelProto, store: str) -> onnx.ModelProto:
+    """A checked copy of a float32 model whose large weights are kept in fewer bits, and which says so."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    squeeze(copy, store)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(copy, facts | {"store": store})
+    onnx.checker.check_model(copy, full_check=True)
+    return copy
+
+
+def difference(full: Sequence[onnx.ModelProto], small: Sequence[onnx.ModelProto], images: np.ndarray) -> float:
+    """The mean difference of two rows of networks, such as full and stored in 8 bits, in gray levels (0-255 scale).
+
+    Args:
+        full: networks of which each is given what the one before it has made.
+        small: the same networks, kept otherwise.
+        images: ``(N, C, H, W)``, what the first network is given, in [0, 1].
+    """
+    made = [images, images]
+    for pair in zip(full, small, strict=True):
+        sessions = [onnxruntime.InferenceSession(model.SerializeToString()) for model in pair]
+        made = [session.run(None, {"images": given})[0] for session, given in zip(sessions, made, strict=True)]
+    return float(255 * np.abs(made[0] - made[1]).mean())
 
 
 def squeeze(model: onnx.ModelProto, store: str) -> None:

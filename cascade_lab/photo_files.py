@@ -158,7 +158,7 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A mask ``(H, W)`` for a photo of some shape: true where a picture is light, in any color, and not transparent.
 
     Raises:
-        ValueError: it is no picture or of another size than the photo, or it marks nothing or everything.
+        ValueError: it is not a picture, is of another size than the photo, or it marks nothing or everything.
     """
     picture = read_photo(path)
     light = picture.pixels.max(2)

@@ -45,6 +45,20 @@ def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
     return {record["stage"]: record for record in sorted(records, key=lambda record: record["stage"])}
 
 
+def training(name: str = "cascade") -> str:
+    """On what and how long some weights were trained, in words, for a caption; from the header of `weights`.
+
+    Example:
+        >>> training("cascade").startswith("trained on ")
+        True
+    """
+    records = trainings(name).values()
+    photos = {f"{record['photos']['count']:,}" for record in records}
+    machines = " and ".join(sorted({record["device"] for record in records}))
+    hours = sum(record["seconds"] for record in records) / 3600
+    return f"trained on {' and '.join(sorted(photos))} photos in {hours:.1f} hours on {machines}"
+
+
 def publish(trained: Path, out: Path, force: bool = False) -> None:
     """Write the restoring networks of a finished run, large tensors in half precision, the run's record in the header.
 

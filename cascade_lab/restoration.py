@@ -2,8 +2,8 @@
 
 The generator was trained on one hole, a square in the center of a small photo. So a mask is filled through windows of
 that size, each centered on a part of the mask; where the mask is too wide for the square, through a smaller copy of the
-photo. A generator that is given the mask sees all that is known in its window; from any other the whole square is
-hidden. Windows overlap and fade into each other, so there is no seam.
+photo. A generator that is given the mask sees all that is known in its window, and fills dust in nearly all of it; from
+any other the whole square is hidden. Windows overlap and fade into each other, so there is no seam.
 Blur and noise are removed in tiles, which overlap by all that the second network sees around a pixel: they give exactly
 what the whole photo would.
 """
@@ -93,7 +93,7 @@ def restore(
         if wanted and name not in networks:
             raise ValueError(f"these weights hold {', '.join(networks)}, but no {name}: use those of stage 4")
     result = Restoration(photo, photo) if in_place else Restoration(photo.copy(), photo.copy())
-    windows = list(cover(holes, settings["size"], settings["hole"]))
+    windows = list(cover(holes, settings["size"], settings["hole"], sees_mask(networks)))
     tiles = -(-holes.shape[0] // TILE) * -(-holes.shape[1] // TILE) if deblur else 0
     if windows:
         smooth_fill(result.restored, holes)
@@ -142,14 +142,19 @@ def look(
     photo: np.ndarray, holes: np.ndarray, window: Window, networks: Networks, settings: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """What the networks make of one window: the generator's image and the final one, ``(1, 3, size, size)``."""
-    size, fill = settings["size"], networks["generator"].fill
+    size = settings["size"]
     masks = center_hole(1, size, size, settings["hole"])
-    if fill == "laplace and mask":
+    if sees_mask(networks):
         seen = small_copy(holes, window, size) > 0
         if not seen.all():  # it is not blind: nothing is hidden that is known, wherever it lies
             masks = torch.from_numpy(seen)[None, None].float()
     images = apply_mask(cut(photo, window, size), masks, settings["hole_color"])
-    return run(networks, generator_input(images, masks, fill))
+    return run(networks, generator_input(images, masks, networks["generator"].fill))
+
+
+def sees_mask(networks: Networks) -> bool:
+    """Whether there is a generator that is given the mask; any other fills the square in its image's center alone."""
+    return "generator" in networks and networks["generator"].fill == "laplace and mask"
 
 
 @torch.no_grad()
@@ -159,18 +164,36 @@ def run(networks: Networks, images: Tensor) -> tuple[Tensor, Tensor]:
     return network(images.to(next(network.parameters()).device))
 
 
-def cover(holes: np.ndarray, size: int, hole: int) -> Iterator[Window]:
+def cover(holes: np.ndarray, size: int, hole: int, mask_is_seen: bool = False) -> Iterator[Window]:
     """Windows whose square holes cover the mask.
 
     Parts of the mask that fit into one square together share a window. A part that is too wide for the square gets a
-    larger window, one that is long and thin a row of them, each half over the one before.
+    larger window, one that is long and thin a row of them, each half over the one before. Dust, which is parts of at
+    most a quarter of the square, shares larger squares where the generator sees the mask and that takes fewer windows.
 
     Args:
         holes: ``(H, W)`` bool, true where pixels are missing.
         size: side of the generator's images.
         hole: side of the hole in them.
+        mask_is_seen: by the generator, as `sees_mask` says.
     """
-    for part in shared(list(parts(holes)), hole):
+    found = list(parts(holes))
+    groups, dust = list(shared(found, hole)), list[Part]()
+    if mask_is_seen:
+        square = size - 2 * REACH  # around it, the second network needs what the generator made
+        small, rest = ([part for part in found if (4 * part.longest <= hole) == one] for one in (True, False))
+        fewer = list(shared(rest, hole)), list(shared(small, square))
+        if sum(map(len, fewer)) < len(groups):
+            groups, dust = fewer
+    yield from around(groups, holes, size, hole)
+    for part in dust:
+        y, x = (part.top + part.bottom) // 2, (part.left + part.right) // 2
+        yield Window(y - size // 2, x - size // 2, size, square)
+
+
+def around(groups: Sequence[Part], holes: np.ndarray, size: int, hole: int) -> Iterator[Window]:
+    """The windows of parts of a mask: the generator's own, larger ones, or rows of them."""
+    for part in groups:
         compact = part.longest <= max(hole, 2 * part.width)  # one square, rather than many along something thin
         square = max(hole, part.longest if compact else round(1.25 * part.width))
         side = round(size * square / hole)

@@ -167,7 +167,7 @@ def hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator) -> L
     """Stage 2 of cascade+: one step of the critic and one of the generator on the same photos."""
     photo = next(photos)
     masks = _masks(t, photo, rng)
-    filled = t.modules["generator"](with_hole(photo, t.settings, masks)).float()
+    filled = t.modules["generator"](with_hole(photo, t.settings, masks, t.laplace)).float()
     total, parts = _play(t, filled, photo, masks)
     t.update("generator", total)
     return parts
@@ -180,7 +180,7 @@ def joint_hinge_step(t: Training, photos: Iterator[Tensor], rng: torch.Generator
     """
     photo = next(photos)
     masks = _masks(t, photo, rng)
-    degraded = with_all_faults(photo, t.settings, rng, masks)
+    degraded = with_all_faults(photo, t.settings, rng, masks, t.laplace)
     restored = t.modules["cascade"](degraded).restored.float()
     total, parts = _play(t, restored, photo, masks)
     context = _absolute_error(restored, photo, 1 - masks)
@@ -215,12 +215,15 @@ def _play(t: Training, image: Tensor, photo: Tensor, masks: Tensor) -> tuple[Ten
     return total, {**parts, "critic": loss, "critic_gradient": gradient}
 
 
-def window_of(masks: Tensor, side: int) -> tuple[slice, ...]:
-    """The square around the first mask's hole, inside the image; the masks of a batch are alike."""
-    slices = [slice(None), slice(None)]
+def window_of(masks: Tensor, side: int) -> tuple[slice | Tensor, ...]:
+    """Index of the square around the first mask's hole, inside the image; the masks of a batch are alike.
+
+    Nothing looks at a value, so no step waits for the device.
+    """
+    along = []
     for dimension, length in ((1, masks.shape[2]), (0, masks.shape[3])):
-        missing = masks[0, 0].amax(dimension).nonzero()
-        middle = int(missing.min() + missing.max() + 1) // 2
-        first = min(max(middle - side // 2, 0), length - side)
-        slices.append(slice(first, first + side))
-    return tuple(slices)
+        missing, places = masks[0, 0].amax(dimension), torch.arange(length, device=masks.device)
+        first, last = (missing * (length - places)).argmax(), (missing * (places + 1)).argmax()
+        start = ((first + last + 1) // 2 - side // 2).clamp(0, length - side)
+        along.append(start + places[:side])
+    return slice(None), slice(None), along[0][:, None], along[1]

@@ -67,7 +67,7 @@ def fetch(
     if local.is_file():
         url = local.resolve().as_uri()
     elif not url.startswith(("http://", "https://")):
-        raise Gone(f"{url} is no file on this computer, and no address that begins with https:// or http://")
+        raise Gone(f"{url} is neither a file on this computer nor an address that begins with https:// or http://")
     path.parent.mkdir(parents=True, exist_ok=True)
     part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
     for attempt in range(tries):
@@ -154,7 +154,7 @@ def unpack(archive: Path, folder: Path, keep: Callable[[str], bool] = lambda nam
         keep: says by its name whether a member is wanted.
 
     Raises:
-        DataError: the archive is cut short or none, or a member would land outside of `folder`. There is no
+        DataError: the archive is truncated or none, or a member would land outside of `folder`. There is no
             `folder` then.
     """
     if folder.exists():
@@ -205,7 +205,7 @@ def _untar(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:
                 with source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
                 if path.stat().st_size != member.size:
-                    raise EOFError(f"{member.name} is cut short")
+                    raise EOFError(f"{member.name} is truncated")
 
 
 def _unzip(archive: Path, folder: Path, keep: Callable[[str], bool]) -> None:

@@ -10,13 +10,24 @@ import torch
 from tiny import TINY
 
 from benchmarks import __main__ as bench
-from benchmarks import book, card, choices, degradations, metrics, reference, restoring, rounds, training
+from benchmarks import book, card, choices, degradations, features, metrics, reference, restoring, rounds, training
+from cascade_core.fills import laplace
+from cascade_core.losses import PerceptualLoss
+from cascade_core.metrics import composite
 from cascade_lab import data, published
 from cascade_lab.evaluation import records
 from cascade_lab.evaluation.methods import without_training
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import profiles
 
 KEYS = {"task", "way", "seconds", "ours_is_times_as_fast"}
+
+
+class Doubled(PerceptualLoss):
+    """Features of twice the size."""
+
+    def maps(self, *args):
+        return [2 * each for each in super().maps(*args)]
 
 
 def tiny(precision: str = "auto") -> profiles.Profile:
@@ -84,12 +95,12 @@ class TestTraining:
             assert two() == pytest.approx(losses["mse"].item(), rel=1e-3)
 
     @pytest.mark.parametrize("stage", [3, 4])
-    def test_the_data_set_spoils_each_photo(self, stage):
+    def test_the_data_set_degrades_each_photo(self, stage):
         profile = tiny()
         side = profile.stage3_patch if stage == 3 else profile.size
-        for photo, spoiled in (training.Spoiled(stage, profile)[i] for i in range(3)):
-            assert photo.shape == spoiled.shape == (3, side, side)
-            assert (photo != spoiled).any()
+        for photo, degraded in (training.DegradedPhotos(stage, profile)[i] for i in range(3)):
+            assert photo.shape == degraded.shape == (3, side, side)
+            assert (photo != degraded).any()
 
 
 class TestPeers:
@@ -166,6 +177,29 @@ class TestChoices:
         assert [row["level"] for row in untouched] == ["low", "medium", "high"]
         low, medium, high = (row["value"] for row in untouched)
         assert low > medium > high > 10
+
+
+class TestFeatures:
+    def test_the_four_terms_are_those_of_the_loss(self):
+        crops = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        loss, protocol = PerceptualLoss("random"), Protocol(32, 14, "resize")
+        rows = features.measure(loss, crops, protocol)
+        degraded = degraded_images(crops, protocol)
+        filled = composite(laplace(degraded.images, degraded.masks), crops, degraded.masks)
+        assert sum(row["distance"] for row in rows) / 4 == pytest.approx(loss(filled, crops).item())
+        doubled = features.measure(Doubled("random"), crops, protocol)
+        for row, other in zip(rows, doubled, strict=True):
+            assert row["mean_square"] > row["distance"] > 0
+            assert [other[key] / row[key] for key in ("mean_square", "distance")] == pytest.approx([4, 4])
+
+    def test_a_record_of_some_weights(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("sys.argv", ["features", "--weights", "random", "--out", str(tmp_path)])
+        features.main()
+        table = records.read_table(tmp_path, "features")
+        assert list(table["layer"]) == list(features.LAYERS)
+        assert set(table["weights"]) == {"random"}
+        with pytest.raises(SystemExit, match="holds results of weights random already"):
+            features.main()
 
 
 class TestRecord:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import torch
+
 from cascade_lab import data, devices
-from cascade_lab.training import stages
+from cascade_lab.training import checkpoints, profiles, stages
 from cascade_lab.training.profiles import Profile
 
 TINY = {
@@ -32,3 +34,25 @@ def job(profile: Profile, photos: data.Photos, out: Path, seed: int = 0) -> stag
 def settings(changes: dict) -> list[str]:
     """Changes of a profile as the shell gives them."""
     return [text for name, value in changes.items() for text in ("--set", f"{name}={value!r}")]
+
+
+def random(network: torch.nn.Module) -> torch.nn.Module:
+    """As if it were trained: layers that start at zero, and running statistics, would hide mistakes."""
+    rng = torch.Generator().manual_seed(0)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.empty_like(value).normal_(0, 0.2, generator=rng))
+        if name.endswith("running_var"):
+            value.abs_().add_(0.5)
+    return network.eval()
+
+
+DILATED = {"generator_fill": "laplace and mask", "generator_kind": "dilated", "dilated_widths": (4, 4, 4)}
+
+
+def saved(path: Path, **settings) -> Path:
+    """Weights of a generator and a deblurring-denoising network that nobody has trained."""
+    profile = profiles.read("smoke", {**TINY, **settings})
+    networks = {name: random(stages.build(name, profile)) for name in ("generator", "deblur_denoise")}
+    checkpoints.save_weights(path, networks, {"stage": 4, "profile": "smoke", "settings": stages.sizes(profile)})
+    return path

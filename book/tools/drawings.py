@@ -130,7 +130,7 @@ class Origins(TorchFunctionMode):
 
 
 def kind(layer: nn.Module) -> str:
-    """What a layer is called; nothing for what is no step."""
+    """What a layer is called; nothing for what is not a step."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return f"{'transposed ' * layer.transposed}conv {layer.kernel_size[0]}, stride {layer.stride[0]}"
     return {nn.Linear: "fully connected", ResidualBlock: "residual block"}.get(type(layer), "")

@@ -27,7 +27,9 @@ from playwright.sync_api import Page, Route, sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 TOC = ROOT / "book" / "_toc.yml"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SHARE, QUALITY = 0.7, 80  # of the pictures' size, which gives 180 dots an inch of paper, and of them as JPEG
+SHARES = (0.7, 0.6, 0.5)  # of a picture's size; the first gives 180 dots an inch of paper
+QUALITY = 80  # of JPEG
+BUDGET = 8_000_000  # bytes for all pictures, beside 6 MB of text and structure
 
 # One page's heading and content. Its ids get its name in front, so that two pages may have the same; links to pages of
 # the book become links within the one page, and links to other files of the folder are plain text.
@@ -72,15 +74,24 @@ PAPER = """
 """
 
 
-def light(route: Route) -> None:
-    """Gives the browser a picture of the folder as JPEG, which it keeps; others it would store without loss."""
-    file = Path(url2pathname(unquote(urlparse(route.request.url).path)))
-    with Image.open(file) as image:
+def jpeg(path: Path, share: float) -> bytes:
+    """A picture on white as JPEG, smaller by a share; Chromium would store any other format without loss."""
+    with Image.open(path) as image:
         flat = Image.new("RGB", image.size, "white")
         flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
-    smaller = flat.resize([max(1, round(SHARE * side)) for side in flat.size], Image.Resampling.LANCZOS)
-    smaller.save(jpeg := io.BytesIO(), "JPEG", quality=QUALITY, optimize=True)
-    route.fulfill(body=jpeg.getvalue(), content_type="image/jpeg")
+    smaller = flat.resize([max(1, round(share * side)) for side in flat.size], Image.Resampling.LANCZOS)
+    smaller.save(file := io.BytesIO(), "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def fitting(paths: Iterable[Path], budget: int = BUDGET) -> dict[Path, bytes]:
+    """The pictures as JPEG, of the largest of `SHARES` with which all of them fit a budget, else of the smallest."""
+    paths = [path.resolve() for path in paths]
+    for share in SHARES:
+        made = {path: jpeg(path, share) for path in paths}
+        if sum(map(len, made.values())) <= budget:
+            break
+    return made
 
 
 def one_page(page: Page, paths: Iterable[Path]) -> str:
@@ -102,7 +113,13 @@ def one_page(page: Page, paths: Iterable[Path]) -> str:
 
 def printed(page: Page, paths: list[Path], title: str, author: str) -> pikepdf.Pdf:
     """The pages as one tagged PDF with an outline, a title and an author. Raises as `one_page`."""
-    html = one_page(page, paths)
+    html, folder = one_page(page, paths), paths[0].parent
+    pictures = fitting(path for end in ("webp", "png") for path in folder.glob(f"**/*.{end}"))
+
+    def light(route: Route) -> None:
+        body = pictures[Path(url2pathname(unquote(urlparse(route.request.url).path))).resolve()]
+        route.fulfill(body=body, content_type="image/jpeg")
+
     page.route(re.compile(r"\.(webp|png)$"), light)
     page.goto(paths[0].resolve().as_uri(), wait_until="load")  # its style sheets and its folder serve for all
     headings = page.evaluate(FILL, [title, html])

@@ -24,14 +24,14 @@ def columns(weights: Path) -> None:
     size, hole = settings["size"], settings["hole"]
     crops = data.test_crops(data.open_photos(None, "test"), size, "grid")[[1, 12]]
     masks = center_hole(len(crops), size, size, hole)
-    spoiled = degrade(crops, masks, {"low": 1.0}, devices.random_for("cpu", 3), HOLE_COLOR)
+    degraded = degrade(crops, masks, {"low": 1.0}, devices.random_for("cpu", 3), HOLE_COLOR)
     methods = from_weights(weights)
     with torch.no_grad():
         columns = {
             "photo": crops,
-            "blur, noise, hole": spoiled.images,
-            "generator": methods["inpainted"](spoiled),
-            "cascade": methods["cascade"](spoiled),
+            "blur, noise, hole": degraded.images,
+            "generator": methods["inpainted"](degraded),
+            "cascade": methods["cascade"](degraded),
         }
     figures.strip(columns, width=2.2).savefig(STATIC / "restored.png", dpi=110)
 
@@ -41,12 +41,12 @@ def curtain(weights: Path) -> None:
     random = devices.random_for("cpu", 7)
     photo = data.test_crops([data.open_photos(None, "test")[0]], SIDE, "resize")
     mask = torch.stack([brush_masks(1, SIDE, SIDE, random, PEN) for _ in range(2)]).amax(0)
-    spoiled = degrade(photo, mask, {"low": 1.0}, random, HOLE_COLOR).images
+    degraded = degrade(photo, mask, {"low": 1.0}, random, HOLE_COLOR).images
     networks, settings = stages.load(weights), checkpoints.read_about(weights)["settings"]
-    result = restoration.restore(to_pixels(spoiled)[0], mask[0, 0].bool().numpy(), networks, settings, deblur=True)
+    result = restoration.restore(to_pixels(degraded)[0], mask[0, 0].bool().numpy(), networks, settings, deblur=True)
     seen = "An astronaut in an orange suit before a flag and a model of a space shuttle"
     labels = ("blur, noise, scratches", "restored")
-    html = interactive.curtain(spoiled, from_pixels(result.restored), labels, seen, 560)
+    html = interactive.curtain(degraded, from_pixels(result.restored), labels, seen, 560)
     (STATIC / "curtain.html").write_text(html.data)
 
 

@@ -39,10 +39,13 @@ def stage(build: Path) -> None:
             target = folder / source.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)  # without its mode, which may be read-only
-    if "_static/demo/" in (BOOK / "index.md").read_text("utf-8"):
+    first_page = (BOOK / "index.md").read_text("utf-8")
+    if "_static/demo/" in first_page:
         from cascade_lab.show import demo  # it takes seconds, and a book without it need not wait
 
         demo.write(folder / "_static" / "demo")
+    if "_static/made/" in first_page:
+        tell(folder / "_static" / "made")
     for chapter in chapters(BOOK):
         nb = read_executed(build / "executed" / f"{chapter}.ipynb", chapter)
         # The reader who downloads the page's notebook gets the source and its outputs, not one machine's paths.
@@ -60,6 +63,18 @@ def stage(build: Path) -> None:
         nb.cells[0].source += f"\n\n*{took(build.name, **nb.metadata.pop(MEASURED))}{recorded(chapter)}*"
         nb.metadata.pop("widgets", None)  # with it the page would fetch a program, and no Python stands behind it
         nbformat.write(nb, folder / f"{chapter}.ipynb")
+
+
+def tell(folder: Path) -> None:
+    """What the first page says of the results and the weights, from their records."""
+    from cascade_lab import published
+    from cascade_lab.evaluation import claims
+
+    folder.mkdir()
+    (folder / "verdicts.html").write_text(claims.table(claims.verdicts()).to_html(), "utf-8")
+    for name, file in published.NAMES.items():
+        said = f"<p><em>Made by the published weights of {name}, {published.training(name)}.</em></p>"
+        (folder / file).with_suffix(".html").write_text(said, "utf-8")
 
 
 def lend(nb: nbformat.NotebookNode, chapter: str, folder: Path) -> None:
@@ -137,17 +152,22 @@ def lighten(html: Path) -> None:
             plain = image.convert("RGBA" if "A" in image.getbands() else "RGB")
             plain.save(path.with_suffix(".webp"), quality=80, method=6)
             scale = 100 / image.info["dpi"][0] if "dpi" in image.info else 1
-            made[path.name] = [round(side * scale) for side in image.size]
+            made[path.name] = path.with_suffix(".webp").name, *(round(side * scale) for side in image.size)
         path.unlink()
+    for path in html.glob("_images/*.svg"):  # matplotlib's, in points
+        if size := re.search(r'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"', path.read_text("utf-8")):
+            made[path.name] = path.name, *(round(float(points) * 100 / 72) for points in size.groups())
 
     def lighter(match: re.Match) -> str:
-        (width, height), path = made[match[2]], f"_images/{match[2].removesuffix('png')}webp"
-        image = f'<img width="{width}" height="{height}" {match[1]}{path}{match[3]}'
-        return f'<a class="alone" style="--width: {width}px" href="{path}">{image}</a>'
+        if match[2] not in made:
+            return match[0]
+        name, width, height = made[match[2]]
+        image = f'<img width="{width}" height="{height}" {match[1]}_images/{name}{match[3]}'
+        return f'<a class="alone" style="--width: {width}px" href="_images/{name}">{image}</a>'
 
     for page in html.glob("*.html"):
         text = page.read_text("utf-8")
-        page.write_text(re.sub(r'<img ([^>]*src=")_images/([^"]+\.png)("[^>]*>)', lighter, text), "utf-8")
+        page.write_text(re.sub(r'<img ([^>]*src=")_images/([^"]+\.(?:png|svg))("[^>]*>)', lighter, text), "utf-8")
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ class ContextEncoder(nn.Module):
     Shape: photos ``(N, 3, size, size)`` in [0, 1], the hole in ``fill``; to centers ``(N, 3, size/2, size/2)``.
 
     Raises:
-        ValueError: the hole is larger than what is predicted, or the size is no multiple of 32.
+        ValueError: the hole is larger than what is predicted, or the size is not a multiple of 32.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def read_manifest(place: Path | str) -> dict:
                 row["photos"] = int(row["photos"])
         manifest["skipped"] = dict(manifest["skipped"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{place} is no manifest of data_scripts ({error!r}): write it again") from error
+        raise ValueError(f"{place} is not a manifest of data_scripts ({error!r}): write it again") from error
     return manifest
 
 

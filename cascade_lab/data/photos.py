@@ -34,8 +34,8 @@ def read_photo(file: str | Path | BinaryIO) -> Image.Image:
         file: a path, or a file that is open for reading bytes.
 
     Raises:
-        ValueError: it is no photo, no regular file, empty, cut short or of too many pixels (a decompression bomb); the
-            message says which.
+        ValueError: it is not a photo or not a regular file, is empty, truncated or of too many pixels (a decompression
+            bomb); the message says which.
     """
     with _opened(file) as image:
         image.load()
@@ -188,20 +188,27 @@ def square(
 
 
 def random_square(
-    photo: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
+    photo: Image.Image,
+    size: int,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
     """A random crop as bytes ``(size, size, 3)``, mirrored half the time.
 
-    The side of the square that is cut lies between `size` pixels (1:1) and the photo's whole short side, at a
-    share of that way drawn evenly from `scale`. It is a whole number, so that a crop at 1:1 is not resampled. Of a
-    photo smaller than `size`, a square of its short side is enlarged.
+    The side of the square that is cut lies between `size` pixels (1:1) and the
+    photo's whole short side, at a share of that way drawn evenly from `scale`. It is
+    a whole number, so that a crop at 1:1 is not resampled. Of a photo smaller than
+    `size`, a square of its short side is enlarged.
     """
     share, across, down, mirror = rng.random(4)
     low, high = scale
-    short = min(photo.size)
-    side = min(short, round(size + (low + share * (high - low)) * (short - size))) if short > size else short
-    left, top = int(across * (photo.width - side + 1)), int(down * (photo.height - side + 1))
-    pixels = square(photo, left, top, side, size, reducing_gap=2)  # 2.7 times as fast, 0.6 of 255 away (RMS)
+    side = short = min(photo.size)
+    if short > size:
+        side = min(short, round(size + (low + share * (high - low)) * (short - size)))
+    left = int(across * (photo.width - side + 1))
+    top = int(down * (photo.height - side + 1))
+    # the box filter of reducing_gap is 2.7 times as fast, and 0.6 of 255 away (RMS)
+    pixels = square(photo, left, top, side, size, reducing_gap=2)
     return pixels[:, ::-1] if mirror < 0.5 else pixels
 
 

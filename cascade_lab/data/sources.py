@@ -9,10 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
 from cascade_lab.data.manifest import NAME, SPLITS, pick_split, read_manifest
-from cascade_lab.data.photos import Photos
+from cascade_lab.data.photos import FORMATS, Photos
 from cascade_lab.data.shards import Shards, open_shards
 
 # Free photos in wheels that the book needs anyway: package -> folder and names. Both views of the motorcycle stand on
@@ -85,10 +86,26 @@ def _found_photos(folder: Path, split: str, whole: bool) -> Photos:
     plain = not found and own not in SPLITS and not whole
     if not found:
         splits = dict.fromkeys(SPLITS if plain or whole else [own], folder)
+    else:
+        warn_of_photos_beside(folder, found)
     folder = splits[pick_split(splits, split, str(folder))]
     paths, left_out = find_files(folder)
     photos = Photos(str(folder), paths, left_out, decode=plain or len(paths) <= VERIFY)
     return _side(photos, split) if plain else photos
+
+
+def warn_of_photos_beside(folder: Path, splits: list[Path]) -> None:
+    """Say that what lies beside a folder's splits is not used, where it may be photos."""
+    used, kinds = tuple(f"{split.name}/" for split in splits), Image.registered_extensions()
+    found = sorted(name for name in find_files(folder)[0] if not name.startswith(used))
+    beside = [name for name in found if kinds.get(Path(name).suffix.lower()) in FORMATS]
+    if beside:
+        names, first = " and ".join(split.name for split in splits), ", ".join(beside[:3])
+        more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+        warnings.warn(
+            f"{folder}: only the photos in {names} are used; {first}{more} beside them are not: move them there",
+            stacklevel=4,
+        )
 
 
 def find_files(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:

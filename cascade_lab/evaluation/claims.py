@@ -97,7 +97,7 @@ def _row(method: str) -> str:
 
 
 def judged(ours: Interval, claimed: float | None) -> tuple[str, str]:
-    """The verdict on a difference, and why it is no plain yes; ``None`` claims that it is above zero.
+    """The verdict on a difference, and why it is not a plain yes; ``None`` claims that it is above zero.
 
     >>> judged(Interval(0.5, 0.2, 0.8, 54), 1.2)
     ('in direction', 'ours is smaller')

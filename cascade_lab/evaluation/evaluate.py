@@ -7,7 +7,9 @@ From the shell, into a folder of `cascade_lab.evaluation.records`::
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,31 @@ def _fits(weights: Path, protocol: Protocol) -> bool:
     return (settings["size"], settings["hole"]) == (protocol.size, protocol.hole)
 
 
+def _refuse_trained_on(weights: Sequence[Path], test: data.Photos) -> None:
+    """Raise ``ValueError``, which names photos, where weights were trained on test photos; warn where nobody can tell.
+
+    A training's record holds one hash over its photos, so they are looked into where they still lie.
+    """
+    for path in weights:
+        told = (records.weights_record(path)["training"] or {}).get("photos", {})
+        source, mark = told.get("source"), told.get("hash")
+        if mark == test.hash:
+            named = ", ".join(test.names[:3])
+            raise ValueError(f"{path} was trained on all of these test photos, {named}: take others")
+        train = None
+        with suppress(ValueError, OSError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it leaves out was said when it trained
+            train = data.open_photos(None if source == "scikit-image" else source, "train") if source else None
+        if not isinstance(train, data.Photos) or train.hash != mark:  # shards are not looked into
+            why = f"those of its training, {source}, cannot be looked into" if source else "no record tells of its own"
+            warnings.warn(f"{path}: whether test photos trained it is unknown, {why}", stacklevel=2)
+            continue
+        try:
+            refuse_overlap(train, test)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
 def _on_training_photos(
     names: Sequence[str], asked: Asked, protocol: Protocol, test: data.Photos
 ) -> tuple[dict[str, Method], dict[str, Any]]:
@@ -119,6 +146,7 @@ def evaluate_photos(
     images = data.crop_names(test, protocol.size, protocol.mode)
     setting = {"data_set": name, **dataclasses.asdict(protocol)}
     records.merged(out, "evaluations", records.planned(setting, method=names, image=images), force)
+    _refuse_trained_on([path for path in weights if path in asked.weights], test)
     about: dict[str, Any] = {"weights": [records.weights_record(path) for path in weights], "vgg": asked.vgg}
     if late := [method for method in names if method in ON_PHOTOS]:
         made, more = _on_training_photos(late, asked, protocol, test)

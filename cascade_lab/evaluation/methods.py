@@ -78,7 +78,7 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
     ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
 
     Raises:
-        ValueError: a file that is no weights file, and two files with the same network.
+        ValueError: a file that is not a weights file, and two files with the same network.
     """
     methods, alone = dict[str, Method](), dict[str, Any]()
     for path in paths:

@@ -31,8 +31,9 @@ KEYS = {
     "ablations": [*SETTING, "seed", "variant"],
     "benchmarks": ["device", "benchmark"],
     "choices": ["stage"],
+    "features": ["weights"],
 }
-"""Table -> what tells its rows apart, but for the images: a new run replaces the rows that agree with it in these."""
+"""Table -> what tells its rows apart, besides the images: a new run replaces the rows that agree with it in these."""
 RUNS = "runs.json"
 DECIMALS = 5  # of PSNR and SSIM; float32 holds so many of values below 128
 

@@ -208,7 +208,7 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
             bold[j] = ["font-weight: bold" if mean == max(means) else "" for mean in means]
     shown = pd.DataFrame(texts, index=cells.index)
     shown.columns.name = cells.columns.name
-    if shown.columns.name == "method":
+    if shown.columns.name == "method" or set(shown.index) <= set(TITLES):
         shown = shown.rename(index=title)
     uuid = f"{zlib.crc32((caption + shown.to_string()).encode()):x}"  # another for each table, the same in each build
     styler = Styler(shown, uuid=uuid, caption=html.escape(caption, quote=False) or None, cell_ids=False)
@@ -218,13 +218,13 @@ def show(cells: pd.DataFrame, caption: str = "", formats: Mapping[str, str] | No
 
 
 def _text(cell: Any, spec: str, row: str, column: str) -> str:
-    if isinstance(cell, str) or cell is None:
-        return cell or ""
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, Interval) and pd.isna(cell):
+        return ""
     mean = cell.mean if isinstance(cell, Interval) else cell
     if math.isinf(mean) or (isinstance(cell, Interval) and math.isnan(mean)):
         return without_number(mean, row, column)
     if isinstance(cell, Interval):
         return format(cell, spec).replace(" [", "\n[").replace(", ", ",\N{NO-BREAK SPACE}")
-    if pd.isna(cell):
-        return ""
     return format(cell, ",d" if isinstance(cell, int | np.integer) and spec.endswith("f") else spec)

@@ -10,6 +10,7 @@ A chapter's exercise is a text and three code cells, which their tags name:
 `book/tools/render.py` makes a student's notebook of each chapter, without the solutions.
 """
 
+import textwrap
 from collections.abc import Callable
 
 RIGHT, NOT_YET = "Right.", "Not yet."
@@ -41,7 +42,7 @@ def check(hint: str) -> Callable[[Callable[[], object]], Callable[[], None]]:
                 right, reason = bool(test()), ""
             except Exception as error:
                 right, reason = False, f" ({type(error).__name__}: {error})"
-            print(RIGHT if right else f"{NOT_YET} {hint}{reason}")
+            print(RIGHT if right else textwrap.fill(f"{NOT_YET} {hint}{reason}", 88))  # as wide as the page
 
         return verdict
 

@@ -160,7 +160,7 @@ def _box(mask: Tensor) -> tuple[int, int, int]:
 
 def _wrapped(text: str, width: float) -> str:
     """A text in lines for a column of a width in inches."""
-    return textwrap.fill(text, max(8, int(width * 12.5)))
+    return textwrap.fill(text, max(8, int(width * 11.5)))
 
 
 def _height(texts: Iterable[str]) -> float:

@@ -101,7 +101,7 @@ def save_weights(path: Path, networks: Mapping[str, nn.Module | dict[str, Tensor
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """An open weights file, and what its header says; ValueError where it is not there, cut short, or another's."""
+    """An open weights file, and what its header says; ValueError if it is missing, truncated, or of another program."""
     with explained(f"{path} holds no whole weights of this package", "make it again"), safe_open(path, "pt") as file:
         about = json.loads((file.metadata() or {})["about"])
         yield file, {**about, "settings": renamed(about["settings"])}
@@ -125,10 +125,10 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """The states in a weights file by network.
 
     Raises:
-        ValueError: the file is not there, cut short, or no weights of this package, or a weight is not a number.
+        ValueError: the file is missing, truncated, or not of this package, or a weight is not a number.
     """
     with opened(path) as (file, _):
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if value.isnan().any():
@@ -187,7 +187,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the record is not whole.
     """
-    with explained(f"{folder / RECORD} is no whole record of a training", f"remove {folder} to train it again"):
+    with explained(f"{folder / RECORD} is not a whole record of a training", f"remove {folder} to train it again"):
         record = json.loads((folder / RECORD).read_text())
         return {**record, "weights_sha256": record["weights_sha256"]}
 
@@ -214,7 +214,7 @@ def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
             f"{folder / WEIGHTS} is not the file that {RECORD} tells of; remove {folder} to train it again"
         )
     with (
-        explained(f"{folder / LOSSES} is no whole loss curve", f"remove {folder} to train it again"),
+        explained(f"{folder / LOSSES} is not a whole loss curve", f"remove {folder} to train it again"),
         open(folder / LOSSES, newline="") as text,
     ):
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(text)], record

@@ -14,10 +14,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from cascade_core import fills
 from cascade_core.steps import Training
 from cascade_lab.data.brush import brush_masks, rectangle_masks
 from cascade_lab.progress import Progress
-from cascade_lab.training import checkpoints
+from cascade_lab.training import checkpoints, multigrid
 from cascade_lab.training.plan import Job, Parts, Stage
 from cascade_lab.training.profiles import Profile
 
@@ -47,7 +48,8 @@ class FabricTraining(Training):
     def __init__(
         self, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module], parts: Parts, steps: int
     ) -> None:
-        super().__init__(profile, dict(networks), {}, {})
+        on_host = fabric.device.type == "cpu"
+        super().__init__(profile, dict(networks), {}, {}, fills.laplace if on_host else multigrid.laplace)
         self.profile, self.fabric = profile, fabric
         self.rates: dict[str, LambdaLR] = {}
         for name, module in parts.modules.items():
@@ -108,7 +110,9 @@ class FabricTraining(Training):
 
 
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the full learning rate: rising in a line for the first steps, then down half a cosine to zero.
+    """Share of the full learning rate at a step.
+
+    It rises in a line during the first steps, then falls along half a cosine to zero.
 
     >>> [round(rate_factor(step, 100, 0.1), 2) for step in (0, 4, 9, 10, 55, 99)]
     [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]

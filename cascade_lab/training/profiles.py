@@ -91,7 +91,7 @@ def _rule(setting: str) -> Rule:
 
 
 class Profile(BaseModel):
-    """All that a run is made of, but for the photos and the seed; frozen, and hashable.
+    """The settings of a run, all but photos and seed; frozen and hashable.
 
     It has one field for each setting of ``profiles.toml``, where its meaning, rule, default and source stand.
     """

@@ -163,10 +163,10 @@ def train(
     fabric: Fabric | None = None,
     until: float = math.inf,
 ) -> Run:
-    """Train a stage, and before it those that it starts from; what is finished is loaded, what was cut is resumed.
+    """Train a stage, and before it those that it starts from; finished stages are loaded, interrupted ones resumed.
 
     A stage's folder is named after all that decides its outcome (`folder_of`), so two runs share what they have in
-    common and never mix what they have not. A run that paused on one device is no part of a run on two.
+    common and never mix what they have not. A run that paused on one device is not continued on two.
 
     Args:
         stage: 1 to 4, or ``"context_encoder"``.
@@ -270,7 +270,7 @@ def measure_batch_norm(t: FabricTraining, stage: Stage, job: Job) -> None:
     rng = job.random(stage, end)
     extra = job.batches(stage, end, end + stage.setting(job.profile, "norm_steps"))
     photos = (photo.to(job.fabric.device) for photo in extra)
-    inputs = (steps.with_all_faults(photo, job.profile, rng, t.masks(photo, rng)) for photo in photos)
+    inputs = (steps.with_all_faults(photo, job.profile, rng, t.masks(photo, rng), t.laplace) for photo in photos)
     update_bn(inputs, t.modules["cascade"])
 
 

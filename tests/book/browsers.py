@@ -1,5 +1,5 @@
 """Three real browsers, driven alike: Chromium by Playwright, Firefox by the Marionette that is built into it, WebKit by
-its own WebDriver on a screen that nobody sees. Each gives a page's `run`: a JavaScript function's value, waited for."""
+its own WebDriver on a screen that nobody sees. Each gives a `Tab`. All that a page asks for outside is caught."""
 
 import contextlib
 import http.server
@@ -7,9 +7,11 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,13 +22,61 @@ NEEDED = {  # what each is started with, and how Debian calls it
     "firefox": (["firefox-esr"], "firefox-esr"),
     "webkit": (["WebKitWebDriver", "Xvfb"], "webkit2gtk-driver xvfb"),
 }
+PATIENCE = 180  # seconds for whatever a slow machine with many jobs has to load or to compute
+KEYS = {"End": "\ue010", "Home": "\ue011", "ArrowLeft": "\ue012", "ArrowUp": "\ue013"}  # as WebDriver writes them
+OWN = (
+    ".google.com:443",
+    ".googleapis.com:443",
+    ".firefox.com:443",
+    ".mozilla.com:443",
+    ".mozilla.net:443",
+    ".mozilla.org:443",
+)  # what browsers ask by themselves
 WAITED = "const done = arguments[arguments.length - 1]; ({})(...arguments).then(done, e => done({{failed: String(e)}}))"
-Run = Callable[..., object]
+Point = tuple[float, float]
+
+
+@dataclass
+class Tab:
+    """A page in a browser."""
+
+    run: Callable  # a JavaScript function and what it is given -> its value, waited for
+    goto: Callable[[str], object]
+    drag: Callable[[str, list[Point]], object]  # by "mouse" or "touch" along points of the window, in CSS pixels
+    press: Callable[[str], object]  # a key, by its name
+    memory: Callable[[], float]  # megabytes that the browser holds
+    outside: list[str]  # what it has asked for beyond this machine
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
+
+
+@contextlib.contextmanager
+def serving(handler) -> Iterator[str]:
+    """The address of a server that runs meanwhile."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[tuple[str, list[str]]]:
+    """A proxy that lets nothing through: its address, and the addresses that it was asked for."""
+    asked = []
+
+    class Closed(Quiet):
+        def refuse(self):
+            if not self.path.endswith(OWN):
+                asked.append(self.path)
+            self.send_error(502)
+
+        do_GET = do_HEAD = do_POST = do_CONNECT = refuse  # noqa: N815 (http.server's names)
+
+    with serving(Closed) as address:
+        yield address, asked
 
 
 def missing(name: str) -> str:
@@ -36,11 +86,13 @@ def missing(name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(name: str, address: str, folder: Path) -> Iterator[tuple[Run, Callable[[], float]]]:
-    """A page in a fresh browser: what runs a JavaScript function in it, and the megabytes that the browser holds."""
+def opened(name: str, address: str, folder: Path) -> Iterator[Tab]:
+    """A page in a fresh browser."""
     driver = {"chromium": chromium, "firefox": firefox, "webkit": webkit}[name]
-    with driver(address, folder) as (run, process):
-        yield run, lambda: memory(process)
+    with guarded() as (proxy, asked), driver(folder, proxy) as tab:
+        tab.outside = asked
+        tab.goto(address)
+        yield tab
 
 
 def memory(process: psutil.Process) -> float:
@@ -49,17 +101,53 @@ def memory(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def chromium(address, folder):
+def chromium(folder, proxy):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         before = {child.pid for child in psutil.Process().children(recursive=True)}
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.goto(address)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], proxy={"server": proxy}
+        )
+        page = browser.new_page(has_touch=True)
+        page.set_default_timeout(1000 * PATIENCE)
         new = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-        yield lambda script, *given: page.evaluate(f"given => ({script})(...given)", list(given)), new[0]
+        touch = page.context.new_cdp_session(page)
+
+        def drag(kind, points):
+            if kind == "mouse":
+                page.mouse.move(*points[0])
+                page.mouse.down()
+                for point in points[1:]:
+                    page.mouse.move(*point)
+                return page.mouse.up()
+            for type_, (x, y) in zip(["touchStart", *["touchMove"] * (len(points) - 1)], points, strict=True):
+                touch.send("Input.dispatchTouchEvent", {"type": type_, "touchPoints": [{"x": x, "y": y}]})
+            return touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        def run(script, *given):
+            late = f"new Promise((_, fail) => setTimeout(fail, {1000 * PATIENCE}, new Error('it took too long')))"
+            return page.evaluate(f"given => Promise.race([({script})(...given), {late}])", list(given))
+
+        yield Tab(run, page.goto, drag, page.keyboard.press, lambda: memory(new[0]), [])
         browser.close()
+
+
+def pointer(kind: str, points: list[Point]) -> list[dict]:
+    """A drag as WebDriver takes it."""
+    moves = [{"type": "pointerMove", "duration": 20, "x": round(x), "y": round(y)} for x, y in points]
+    steps = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
+    return [{"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps}]
+
+
+def pressed(key: str) -> list[dict]:
+    steps = [{"type": type_, "value": KEYS.get(key, key)} for type_ in ("keyDown", "keyUp")]
+    return [{"type": "key", "id": "keys", "actions": steps}]
+
+
+def wanted(proxy: str) -> dict:
+    """The capabilities of a session whose requests go to the proxy."""
+    return {"proxy": {"proxyType": "manual", "httpProxy": proxy, "sslProxy": proxy, "noProxy": ["127.0.0.1"]}}
 
 
 @contextlib.contextmanager
@@ -80,7 +168,7 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def patiently(action, seconds=60):
+def patiently(action, seconds=PATIENCE):
     """Tries again until what was started answers."""
     end = time.monotonic() + seconds
     while True:
@@ -93,7 +181,7 @@ def patiently(action, seconds=60):
 
 
 @contextlib.contextmanager
-def firefox(address, folder):
+def firefox(folder, proxy):
     port = free_port()
     (folder / "user.js").write_text(f'user_pref("marionette.port", {port});\n')
     with (
@@ -114,18 +202,24 @@ def firefox(address, folder):
             return result
 
         receive()  # its greeting
-        call("NewSession")
-        call("SetTimeouts", script=300_000)
-        call("Navigate", url=address)
+        call("NewSession", **wanted(proxy))
+        call("SetTimeouts", script=1000 * PATIENCE, pageLoad=1000 * PATIENCE)
 
         def run(script, *given):
             return call("ExecuteAsyncScript", script=WAITED.format(script), args=list(given))["value"]
 
-        yield run, psutil.Process(process.pid)
+        yield Tab(
+            run,
+            lambda address: call("Navigate", url=address),
+            lambda kind, points: call("PerformActions", actions=pointer(kind, points)),
+            lambda key: call("PerformActions", actions=pressed(key)),
+            lambda: memory(psutil.Process(process.pid)),
+            [],
+        )
 
 
 @contextlib.contextmanager
-def webkit(address, folder):
+def webkit(folder, proxy):
     port, display = free_port(), f":{free_port()}"
     with (
         started("Xvfb", display, "-screen", "0", "1280x1024x24"),
@@ -137,14 +231,21 @@ def webkit(address, folder):
 
         def call(path, **given):
             request = urllib.request.Request(here + path, json.dumps(given).encode())
-            with urllib.request.urlopen(request, timeout=300) as answer:
+            with urllib.request.urlopen(request, timeout=2 * PATIENCE) as answer:
                 return json.load(answer)["value"]
 
-        session = f"/{patiently(lambda: call('', capabilities={}))['sessionId']}"
-        call(f"{session}/timeouts", script=300_000)
-        call(f"{session}/url", url=address)
+        asked = {"alwaysMatch": wanted(proxy)}
+        session = f"/{patiently(lambda: call('', capabilities=asked))['sessionId']}"
+        call(f"{session}/timeouts", script=1000 * PATIENCE, pageLoad=1000 * PATIENCE)
 
         def run(script, *given):
             return call(f"{session}/execute/async", script=WAITED.format(script), args=list(given))
 
-        yield run, psutil.Process(driver.pid)
+        yield Tab(
+            run,
+            lambda address: call(f"{session}/url", url=address),
+            lambda kind, points: call(f"{session}/actions", actions=pointer(kind, points)),
+            lambda key: call(f"{session}/actions", actions=pressed(key)),
+            lambda: memory(psutil.Process(driver.pid)),
+            [],
+        )

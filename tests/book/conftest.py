@@ -49,7 +49,7 @@ class Book:
         self.root, self.book, self.build = root, root / "book", root / "_build"
         self.tools = self.book / "tools"
         self.tools.mkdir(parents=True)
-        for name in ("build.py", "command.py", "execute.py", "inputs.py", "offline.py", "render.py"):
+        for name in ("build.py", "command.py", "execute.py", "inputs.py", "kaggle.py", "offline.py", "render.py"):
             shutil.copy(TOOLS / name, self.tools)
         if quick:
             main, render = 'if __name__ == "__main__":', self.tools / "render.py"

@@ -5,20 +5,17 @@ light and dark, with the network cut off. Skipped, and it says so, where there i
 """
 
 import functools
-import http.server
 import json
 import re
-import shutil
-import threading
 from importlib.resources import files
 
 import pytest
 import yaml
 
+from . import browsers
 from .conftest import ROOT
 
 HTML = ROOT / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = sorted(path.stem for path in HTML.glob("*.html"))
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 PLACES = {  # where a page is read: address, width in px, color scheme
@@ -31,29 +28,21 @@ LIMIT = 3_000_000  # bytes of a page and its pictures
 
 playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST RAN: the package playwright is missing")
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER TEST RAN: there is no Chromium (Debian: apt install chromium)"),
+    pytest.mark.skipif(bool(browsers.missing("chromium")), reason=f"NO PAGE TESTED: {browsers.missing('chromium')}"),
     pytest.mark.skipif(not PAGES, reason="NO BROWSER TEST RAN: the book is not built (make book)"),
 ]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def addresses():
-    handler = functools.partial(Quiet, directory=HTML.resolve())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield {"file": HTML.resolve().as_uri(), "server": f"http://127.0.0.1:{server.server_port}"}
-        server.shutdown()
+    with browsers.serving(functools.partial(browsers.Quiet, directory=HTML.resolve())) as address:
+        yield {"file": HTML.resolve().as_uri(), "server": f"http://{address}"}
 
 
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = p.chromium.launch(executable_path=browsers.CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -66,6 +55,7 @@ def visit(browser, addresses):
     def opener(page: str, place: str = "wide light"):
         where, width, scheme = PLACES[place]
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(1000 * browsers.PATIENCE)
         faults = []
 
         def watch(route):
@@ -191,9 +181,8 @@ def test_the_book_has_a_curtain_and_sliders(visit):
 def test_the_demo_runs(visit, page, place):
     tab = visit(page, place)
     tab.click(".cascade-demo .start button")
-    tab.wait_for_selector(".cascade-demo .stage", timeout=60_000)
     tab.click(".cascade-demo [data-is=restore]")
-    tab.wait_for_selector(".cascade-demo input[value=cascade]:checked", timeout=60_000)
+    tab.wait_for_selector(".cascade-demo input[value=cascade]:checked")
     assert tab.evaluate(STICKS_OUT) == []
 
 
@@ -202,19 +191,57 @@ def test_search_stands_there_once_and_finds(visit, place):
     tab = visit("02_networks", place)
     assert tab.locator("button[aria-label=Search]:visible").count() == 1
     tab.keyboard.press("Control+K")
-    tab.keyboard.type("Wasserstein")
-    tab.keyboard.press("Enter")
+    field = tab.locator("input[type=search]:visible").first
+    field.fill("Wasserstein")
+    field.press("Enter")
     tab.wait_for_selector("#search-results li a[href*='04_stage2.html']")  # the results come one after the other
 
 
+@pytest.mark.parametrize("place", ["wide light", "phone dark"])
 @pytest.mark.parametrize("page", PAGES)
-def test_colab_and_download_point_at_the_notebook(visit, page):
+def test_the_frame(visit, page, place):
+    """Headings grow no heavier with their level, captions have the weight of text, photos are as they are, formulas
+    scroll from their left end, and a figure's letters stay legible."""
+    tab = visit(page, place)
+    weights = tab.evaluate(WEIGHTS)
+    assert weights == sorted(weights, reverse=True)
+    captions = "[...document.querySelectorAll('article figcaption p')].map(e => getComputedStyle(e).fontWeight)"
+    assert set(tab.evaluate(captions)) <= {"400"}
+    filters = "[...document.querySelectorAll('article img')].map(e => getComputedStyle(e).filter)"
+    assert set(tab.evaluate(filters)) <= {"none"}
+    assert tab.evaluate(CUT_OFF) == []
+    assert [share for share in tab.evaluate(SHRUNK) if share < 0.74] == []
+
+
+# The weight of the first heading of each level.
+WEIGHTS = """['h1', 'h2', 'h3', 'h4'].map(level => document.querySelector('article ' + level)).filter(e => e)
+  .map(e => Number(getComputedStyle(e).fontWeight))"""
+
+# Formulas that begin left of what can be scrolled to, or whose end cannot be reached.
+CUT_OFF = """[...document.querySelectorAll('article div.math mjx-container')].filter(box => {
+  box.scrollLeft = -9999;
+  const [outer, inner] = [box.parentElement, box.querySelector('svg')].map(e => e.getBoundingClientRect());
+  const begins = inner.left >= outer.left - 1;
+  box.scrollLeft = 9999;
+  const ends = inner.width <= 1 || box.querySelector('svg').getBoundingClientRect().right <= outer.right + 1;
+  return !begins || !ends;
+}).map(box => box.textContent.slice(0, 60))"""
+
+# How large a figure is shown, as a share of its own size.
+SHRUNK = """[...document.querySelectorAll('article a.alone img')].map(i => i.clientWidth / i.getAttribute('width'))"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_colab_kaggle_and_download_point_at_the_notebook(visit, page):
     tab = visit(page)
     links = [link.get_attribute("href") for link in tab.locator("a[href*='colab.research.google.com']").all()]
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
     name = repository["url"].removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{name}/blob/{repository['branch']}/book/{page}.ipynb"
     assert links == ([address] if page in NOTEBOOKS else [])
+    kaggle = [link.get_attribute("href") for link in tab.locator("a[href*='kaggle.com/kernels']").all()]
+    source = f"https://github.com/{name}/blob/{repository['branch']}/book/{page}.ipynb"
+    assert kaggle == ([f"https://kaggle.com/kernels/welcome?src={source}"] if page in NOTEBOOKS else [])
     if page in NOTEBOOKS:
         download = tab.locator("a.btn-download-source-button").get_attribute("href")
         assert download == f"_sources/{page}.ipynb"

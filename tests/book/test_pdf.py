@@ -130,6 +130,18 @@ def test_photos_are_jpeg(book):
     assert (int(images[0].Width), int(images[0].Height)) == (420, 280)
 
 
+def test_pictures_become_smaller_until_they_fit(folder):
+    photo = folder / "noise.webp"
+    (large,), (medium,), (small,) = (pdf.fitting([photo], budget).values() for budget in (10**6, 40_000, 0))
+    sizes = [Image.open(io.BytesIO(data)).size for data in (large, medium, small)]
+    assert sizes[0] == (420, 280)
+    assert sizes[2] == (300, 200)
+    assert len(medium) <= 40_000 < len(large)
+    Image.new("RGBA", (10, 10), (255, 0, 0, 0)).save(folder / "clear.png")
+    with Image.open(io.BytesIO(pdf.jpeg(folder / "clear.png", 1))) as image:
+        assert image.getpixel((5, 5)) == (255, 255, 255)
+
+
 def test_formulas_that_are_still_tex_are_a_fault(page, folder):
     (folder / "two.html").write_text(PAGE.format(title="two", body="<span class='math'>\\(x\\)</span>"))
     with pytest.raises(ValueError, match="two.html: its formulas were not rendered"):

@@ -11,6 +11,7 @@ import pytest
 import render
 import yaml
 from nbformat import v4
+from PIL import Image
 
 from .conftest import PLACE, ROOT, Book, notebook
 
@@ -64,6 +65,14 @@ def test_the_page(book):
         "https://github.com/"
     )
     assert f"https://colab.research.google.com/github/{address}/blob/main/book/a.ipynb" in page
+    kaggle = f'href="https://kaggle.com/kernels/welcome?src=https://github.com/{address}/blob/main/book/a.ipynb"'
+    assert page.count(kaggle) == 1
+    assert "kaggle" not in (book.build / "html" / "index.html").read_text(), "a page without a notebook has no button"
+    # an inch of the figure is 100 px of the page; book.css lets it scroll where it would become too small
+    figure = re.search(r'<a class="alone" style="--width: (\d+)px" href="([^"]+\.webp)"><img width="(\d+)"', page)
+    assert figure[1] == figure[3]
+    with Image.open(book.build / "html" / figure[2]) as image:
+        assert abs(image.width - 2 * int(figure[1])) <= 1
     assert 'alt="a line"' in page
     assert "A line." in page
     assert page.count("line 1") == 1
@@ -85,6 +94,23 @@ def test_a_letter_that_the_terminal_cannot_show_is_on_the_page(book):
 def test_a_stage_tells_of_its_long_run():
     assert re.fullmatch(r" The recorded long run .* took \d+ min: profile \w+, .+\.", render.recorded("05_stage3"))
     assert render.recorded("11_your_photo") == ""
+
+
+def test_pictures_are_light_and_know_their_size(tmp_path):
+    """An inch of a figure is 100 px of the page; a drawing without a size in points is left alone."""
+    images = tmp_path / "_images"
+    images.mkdir()
+    Image.new("RGB", (300, 200)).save(images / "a.png", dpi=(200, 200))
+    (images / "b.svg").write_text('<svg viewBox="0 0 1 1" width="144pt" height="72pt"></svg>')
+    (images / "c.svg").write_text('<svg viewBox="0 0 1 1"></svg>')
+    page = tmp_path / "a.html"
+    page.write_text("".join(f'<img alt="x" src="_images/{name}" />' for name in ("a.png", "b.svg", "c.svg")))
+    render.lighten(tmp_path)
+    image = '<img width="{0}" height="{1}" alt="x" src="_images/{2}" />'
+    link = '<a class="alone" style="--width: {0}px" href="_images/{2}">' + image + "</a>"
+    shown = link.format(150, 100, "a.webp") + link.format(200, 100, "b.svg") + '<img alt="x" src="_images/c.svg" />'
+    assert page.read_text() == shown
+    assert sorted(path.name for path in images.iterdir()) == ["a.webp", "b.svg", "c.svg"]
 
 
 def test_a_failed_notebook_is_not_built(book):

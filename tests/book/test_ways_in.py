@@ -2,11 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 
 import inputs
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from .conftest import ROOT, TOOLS
 
@@ -49,6 +53,18 @@ class TestCitation:
         assert [f"{a['family-names']}, {a['given-names']}" for a in paper["authors"]] == re.search(
             r"author = \{(.*)\}", entry
         )[1].split(" and ")
+
+
+def test_the_first_pages_quick_start_restores_a_photo(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "index.md").read_text(), flags=re.DOTALL)
+    photo, mask = np.full((96, 96, 3), 90, np.uint8), np.zeros((96, 96), np.uint8)
+    mask[40:50, 40:50] = 255
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    restored = np.asarray(Image.open(tmp_path / "restored.png"))
+    assert (restored[mask == 0] == 90).all()
+    assert abs(restored[mask > 0].astype(int) - 90).mean() < 10
 
 
 def test_the_changelog_has_this_version():

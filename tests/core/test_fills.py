@@ -18,37 +18,37 @@ SMALL = {"size": 32, "hole": 12, "generator_widths": (4, 4, 4, 4, 4), "generator
 
 
 @pytest.fixture
-def spoiled(photos):
+def masked(photos):
     crops = photos[..., 16:48, 16:48]
     masks = center_hole(*crops[:, 0].shape, 12)
     return apply_mask(crops, masks, HOLE_COLOR), masks
 
 
 class TestStarted:
-    def test_color_is_left_as_it_is(self, spoiled):
-        assert generator_input(*spoiled, "color") is spoiled[0]
+    def test_color_is_left_as_it_is(self, masked):
+        assert generator_input(*masked, "color") is masked[0]
 
-    def test_laplace_fills_the_hole_and_nothing_else(self, spoiled):
-        images, masks = spoiled
+    def test_laplace_fills_the_hole_and_nothing_else(self, masked):
+        images, masks = masked
         filled = generator_input(images, masks, "laplace")
         torch.testing.assert_close(filled, laplace(images, masks))
         assert torch.equal(filled[:, :, :8], images[:, :, :8])
 
-    def test_the_mask_is_the_fourth_channel(self, spoiled):
-        both = generator_input(*spoiled, "laplace and mask")
+    def test_the_mask_is_the_fourth_channel(self, masked):
+        both = generator_input(*masked, "laplace and mask")
         assert both.shape == (4, 4, 32, 32)
-        assert torch.equal(both[:, 3:], spoiled[1])
+        assert torch.equal(both[:, 3:], masked[1])
 
-    def test_exception(self, spoiled):
+    def test_exception(self, masked):
         with pytest.raises(ValueError, match="unknown fill 'mean'; the fills are color, laplace"):
-            generator_input(*spoiled, "mean")
+            generator_input(*masked, "mean")
 
 
 class TestGenerator:
     @pytest.mark.parametrize("fill", FILLS)
-    def test_untrained_it_returns_the_colors_of_its_input(self, spoiled, fill):
+    def test_untrained_it_returns_the_colors_of_its_input(self, masked, fill):
         generator = InpaintingGenerator((4, 4, 4, 4, 4), 1, fill).eval()
-        given = generator_input(*spoiled, fill)
+        given = generator_input(*masked, fill)
         torch.testing.assert_close(generator(given), given[:, :3])
 
     def test_exception(self):

@@ -106,7 +106,7 @@ class TestPerceptual:
         with pytest.raises(RuntimeError, match="No such file or directory: 'nowhere.pth'"):
             PerceptualLoss("nowhere.pth")
         torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-        with pytest.raises(RuntimeError, match="no state dict of torchvision's VGG-16"):
+        with pytest.raises(RuntimeError, match="not a state dict of torchvision's VGG-16"):
             PerceptualLoss(str(tmp_path / "other.pth"))
 
 

@@ -206,12 +206,12 @@ class TestMeasure:
 
     def test_is_psnr_and_ssim_over_the_regions(self, measured):
         output, target, masks, result = measured
-        pasted = composite(output, target, masks)
+        composited = composite(output, target, masks)
         for name, region in regions(masks).items():
             assert torch.equal(result[f"psnr_{name}"], psnr(output, target, region))
             assert torch.equal(result[f"ssim_{name}"], ssim(output, target, region))
-            assert torch.equal(result[f"psnr_{name}_composited"], psnr(pasted, target, region))
-            assert torch.equal(result[f"ssim_{name}_composited"], ssim(pasted, target, region))
+            assert torch.equal(result[f"psnr_{name}_composited"], psnr(composited, target, region))
+            assert torch.equal(result[f"ssim_{name}_composited"], ssim(composited, target, region))
 
     def test_what_pasting_leaves_and_changes(self, measured):
         result = measured[3]
@@ -228,10 +228,10 @@ class TestMeasure:
 
     def test_paste(self, measured):
         output, target, masks, _ = measured
-        pasted = composite(output, target, masks)
+        composited = composite(output, target, masks)
         inside = masks.expand_as(output).bool()
-        assert torch.equal(pasted[inside], output[inside])
-        assert torch.equal(pasted[~inside], target[~inside])
+        assert torch.equal(composited[inside], output[inside])
+        assert torch.equal(composited[~inside], target[~inside])
 
     def test_an_image_without_a_hole_is_refused(self, measured):
         output, target, masks, _ = measured

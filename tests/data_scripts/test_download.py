@@ -141,7 +141,7 @@ def test_a_file_of_this_computer(tmp_path):
 )
 def test_what_is_no_file_and_no_address_is_said_at_once(tmp_path, url):
     start = time.monotonic()
-    with pytest.raises(DataError, match=f"{url} is no file on this computer, and no address"):
+    with pytest.raises(DataError, match=f"{url} is neither a file on this computer nor an address"):
         fetch(url, tmp_path / "a.tgz")
     assert time.monotonic() - start < 1
     assert names(tmp_path) == []

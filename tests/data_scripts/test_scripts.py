@@ -338,7 +338,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("url", ["/no/such.tgz", "file:///no/such.tgz"])
     def test_a_local_archive_that_is_not_there(self, tmp_path, capsys, url):
-        assert f"{url} is no file" in self.fails(capsys, "bsd300", "--out", tmp_path / "new", "--url", url)
+        assert f"{url} is neither a file" in self.fails(capsys, "bsd300", "--out", tmp_path / "new", "--url", url)
 
     def test_a_size_that_is_none(self, capsys):
         with pytest.raises(SystemExit) as ended:
@@ -362,7 +362,7 @@ class TestManifest:
         ],
     )
     def test_shards_with_names_that_mean_something_to_a_shell_are_refused(self, file, tmp_path):
-        with pytest.raises(ValueError, match="is no manifest of data_scripts"):
+        with pytest.raises(ValueError, match="is not a manifest of data_scripts"):
             self.read(tmp_path, file)
 
     @pytest.mark.parametrize("file", ["train-000000.tar", "a/b_c.1.tar", "Bücher (2).tar", "a,b+c=d~e@f.tar"])

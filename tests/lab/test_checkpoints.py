@@ -218,11 +218,15 @@ class TestFinished:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("record.json", "{}", "record.json is no whole record of a training .it has no 'weights_sha256'.; remove"),
-            ("record.json", "[]", "record.json is no whole record of a training"),
-            ("record.json", "{", "record.json is no whole record of a training"),
-            ("losses.csv", None, "losses.csv is no whole loss curve .*; remove .* to train it again"),
-            ("losses.csv", "step,mse\n1.0,much\n", "losses.csv is no whole loss curve"),
+            (
+                "record.json",
+                "{}",
+                "not a whole record of a training .it has no 'weights_sha256'.; remove",
+            ),
+            ("record.json", "[]", "record.json is not a whole record of a training"),
+            ("record.json", "{", "record.json is not a whole record of a training"),
+            ("losses.csv", None, "losses.csv is not a whole loss curve .*; remove .* to train it again"),
+            ("losses.csv", "step,mse\n1.0,much\n", "losses.csv is not a whole loss curve"),
             ("weights.safetensors", None, "weights.safetensors is not the file that record.json tells of"),
         ],
     )

@@ -209,6 +209,24 @@ class TestOpenPhotos:
         with pytest.raises(ValueError, match=r"under two names \(Train, train\)"):
             open_photos(tmp_path)
 
+    def test_photos_beside_the_splits_are_named(self, folder):
+        """They serve neither split; a text or a hidden file is no photo."""
+        beside = folder.parent
+        (beside / "test").mkdir()
+        plain(99).save(beside / "test" / "t.png")
+        (beside / "notes.txt").write_text("of the trip")
+        plain(5).save(beside / ".hidden.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            alone = {split: open_photos(beside, split).names for split in ("train", "test")}
+        (beside / "more").mkdir()
+        for name in ("a.png", "b.JPG", "more/c.png", "more/d.tif"):
+            plain(7).save(beside / name)
+        said = "only the photos in test and train are used; a.png, b.JPG, more/c.png and 1 more beside them are not"
+        for split, names in alone.items():
+            with pytest.warns(UserWarning, match=said):
+                assert open_photos(beside, split).names == names
+
     def test_a_folder_that_is_called_as_a_split(self, folder):
         """It serves that split alone: its photos cannot be trained on and tested on."""
         assert len(open_photos(folder, "train")) == 10
@@ -431,7 +449,7 @@ class TestManifest:
     )
     def test_a_broken_manifest_is_named(self, folder, text):
         (folder / "manifest.json").write_text(text)
-        with pytest.raises(ValueError, match=r"manifest\.json is no manifest"):
+        with pytest.raises(ValueError, match=r"manifest\.json is not a manifest"):
             open_photos(folder)
 
 

@@ -8,8 +8,10 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -405,6 +407,43 @@ class TestCommand:
         same = evaluate.evaluate({"laplace": methods.from_inpainter(laplace)}, crops, SMALL)
         assert rows["ssim_hole"].tolist()[:2] == pytest.approx(same["ssim_hole"].tolist(), abs=1e-5)
 
+    def trained_on(self, weights, photos, out):
+        """The weights, with a record that says on what they were trained."""
+        about = checkpoints.read_about(weights[4])
+        network = stages.load(weights[4])
+        checkpoints.save_weights(out, network, about | {"training": {"photos": data.photos_record(photos)}})
+        return out
+
+    def test_weights_that_were_trained_on_a_test_photo_are_refused(self, folder, weights, tmp_path, monkeypatch):
+        """Also where that photo has another name; the record holds one hash, so the photos themselves are compared."""
+        monkeypatch.setattr(evaluate, "restore_all", None)  # nothing is restored first
+        (train := tmp_path / "train").mkdir()
+        Image.open(folder / "1.png").save(train / "renamed.webp", lossless=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)).save(train / "own.png")
+        path = self.trained_on(weights, data.open_photos(train, "train"), tmp_path / "some.safetensors")
+        with pytest.raises(SystemExit, match=r"some.safetensors: .*renamed.webp of .*train is 1.png of .*photos"):
+            self.run(folder, tmp_path / "r", "--weights", path)
+        same = self.trained_on(weights, data.open_photos(folder, whole=True), tmp_path / "same.safetensors")
+        with pytest.raises(SystemExit, match=r"same.safetensors was trained on all of these test photos, 0.png, 1.png"):
+            self.run(folder, tmp_path / "r", "--weights", same)
+
+    @pytest.mark.filterwarnings("always")
+    def test_weights_whose_training_photos_cannot_be_looked_into_are_named(self, folder, weights, tmp_path, capsys):
+        (train := tmp_path / "train").mkdir()
+        for i in range(2):
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, (80, 80, 3), np.uint8)).save(train / f"{i}.png")
+        path = self.trained_on(weights, data.open_photos(train, "train"), tmp_path / "some.safetensors")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # these can be, and none of them is a test photo
+            evaluate._refuse_trained_on([path], data.open_photos(folder, whole=True))
+        (train / "0.png").unlink()
+        for file, why in (
+            (path, f"those of its training, {train}, cannot be looked into"),
+            (weights[4], "no record tells"),
+        ):
+            with pytest.warns(UserWarning, match=why):
+                evaluate._refuse_trained_on([file], data.open_photos(folder, whole=True))
+
     def test_keeps_a_result_that_is_there(self, folder, tmp_path, monkeypatch):
         out = tmp_path / "r"
         self.run(folder, out, "--methods", "mean")
@@ -472,7 +511,7 @@ class TestCommand:
     @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1, 2]", b'{"files": 3}'])
     def test_a_damaged_manifest_is_one_line(self, content, folder, tmp_path):
         (folder / "manifest.json").write_bytes(content)
-        with pytest.raises(SystemExit, match="^error: .*manifest.json (is no manifest|cannot be read)") as caught:
+        with pytest.raises(SystemExit, match="^error: .*manifest.json (is not a manifest|cannot be read)") as caught:
             self.run(folder, tmp_path / "r", "--methods", "mean")
         assert "\n" not in str(caught.value)
 

@@ -8,43 +8,28 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny import TINY
+from tiny import DILATED, saved
 
 from cascade_core import degradations
 from cascade_core.fills import generator_input
 from cascade_core.models import Cascade
 from cascade_lab import cli, export, published
-from cascade_lab.training import checkpoints, profiles, stages
+from cascade_lab.training import checkpoints, stages
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="NOT TESTED: ONNX Runtime is not installed")
 SIZES = [(1, 64, 64), (2, 50, 70), (1, 33, 160)]
 
 
-def random(network: torch.nn.Module) -> torch.nn.Module:
-    """As if it were trained: layers that start at zero, and running statistics, would hide mistakes."""
-    rng = torch.Generator().manual_seed(0)
-    for name, value in network.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.empty_like(value).normal_(0, 0.2, generator=rng))
-        if name.endswith("running_var"):
-            value.abs_().add_(0.5)
-    return network.eval()
-
-
 KINDS = {
     "color": {"generator_fill": "color"},
     "laplace and mask": {"generator_fill": "laplace and mask"},
-    "dilated": {"generator_fill": "laplace and mask", "generator_kind": "dilated", "dilated_widths": (4, 4, 4)},
+    "dilated": DILATED,
 }
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def weights(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    profile = profiles.read("smoke", {**TINY, **KINDS[request.param]})
-    networks = {name: random(stages.build(name, profile)) for name in ("generator", "deblur_denoise")}
-    checkpoints.save_weights(path, networks, {"stage": 4, "profile": "smoke", "settings": stages.sizes(profile)})
-    return path
+    return saved(tmp_path_factory.mktemp("weights") / "weights.safetensors", **KINDS[request.param])
 
 
 def cascade(weights):
@@ -91,15 +76,16 @@ def test_the_file_says_what_it_is(weights, model):
 
 @pytest.mark.parametrize(("store", "most"), [("float16", 2e-3), ("int8", 2e-2)])
 def test_smaller_weights_change_little(weights, model, store, most):
-    small = onnx.ModelProto.FromString(model.SerializeToString())
-    export.squeeze(small, store)
-    onnx.checker.check_model(small, full_check=True)
+    small = export.stored(model, store)
+    assert [entry.value for entry in small.metadata_props if entry.key == "store"] == [store]
     images = torch.rand(1, cascade(weights)[1], 64, 64, generator=torch.Generator().manual_seed(1)).numpy()
     wanted, made = (
         onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"images": images}) for m in (model, small)
     )
     for a, b in zip(wanted, made, strict=True):
         assert 0 < np.abs(a - b).max() < most * np.abs(a).max()
+    told = export.difference([model], [small], images)  # of the first output
+    assert told == pytest.approx(255 * np.abs(wanted[0] - made[0]).mean())
 
 
 @pytest.mark.parametrize("network", ["generator", "deblur_denoise"])

@@ -12,8 +12,9 @@ from scipy import ndimage
 from torch import nn
 
 from cascade_core import degradations
-from cascade_core.conventions import from_pixels
-from cascade_core.models import Cascade
+from cascade_core.conventions import from_pixels, to_pixels
+from cascade_core.fills import laplace
+from cascade_core.models import Cascade, InpaintingGenerator
 from cascade_lab import cli, data, devices, photo_files, restoration
 from cascade_lab.data.brush import brush_masks
 from cascade_lab.training import checkpoints, profiles, stages
@@ -628,6 +629,49 @@ class TestNeighborsShareAWindow:
         assert restoration.hole_of(several[0], *mask.shape) == (slice(0, 14), slice(1, 15))
         assert several[1:-1] == alone
         assert several[-1].hole == 33
+
+
+class TestDust:
+    """A generator that sees the mask fills small parts in all of its window but the second network's reach."""
+
+    SQUARE = 128 - 2 * restoration.REACH
+
+    def test_takes_a_quarter_of_the_windows(self):
+        dust = np.random.default_rng(0).random((600, 600)) < 0.01
+        blind, seeing = (list(restoration.cover(dust, 128, 56, seen)) for seen in (False, True))
+        assert len(seeing) <= 1.3 * (600 / self.SQUARE) ** 2 < 0.33 * len(blind)
+        painted = np.zeros_like(dust)
+        for window in seeing:
+            assert (window.side, window.hole) == (128, self.SQUARE)
+            painted[restoration.hole_of(window, *dust.shape)] = True
+        assert painted[dust].all()
+
+    def test_is_filled_as_by_the_laplace_fill_of_the_whole_photo(self):
+        """Which the untrained networks return; a pixel that no window paints keeps the fill of a coarse copy."""
+        networks = {"generator": InpaintingGenerator((4,) * 5, 1, "laplace and mask").eval()}
+        photo = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+        dust = np.random.default_rng(0).random(photo.shape[:2]) < 0.01
+        dust[[0, -1]] = dust[:, [0, -1]] = False  # a window goes on beyond the photo, the whole photo's fill does not
+        restored = restoration.restore(photo, dust, networks, {**SETTINGS, "size": 128, "hole": 56}).restored
+        wanted = to_pixels(laplace(from_pixels(photo), torch.from_numpy(dust)[None, None].float()))[0]
+        assert abs(restored.astype(int) - wanted).max() <= 1
+
+    @pytest.mark.parametrize("kind", masks_of(10, 10))
+    def test_what_takes_no_fewer_windows_keeps_its_own(self, kind):
+        mask = masks_of(200, 300)[kind]
+        blind, seeing = (list(restoration.cover(mask, 128, 56, seen)) for seen in (False, True))
+        assert (seeing == blind) == (kind != "many")
+        if kind == "many":
+            assert len(seeing) < len(blind)
+
+    def test_a_larger_part_keeps_its_window_beside_dust(self):
+        mask = np.random.default_rng(0).random((300, 300)) < 0.01
+        mask[95:145, 95:145] = False
+        mask[100:140, 100:140] = True
+        windows = list(restoration.cover(mask, 128, 56, True))
+        assert windows[0].hole == 56
+        assert restoration.hole_of(windows[0], *mask.shape) == (slice(92, 148), slice(92, 148))
+        assert {window.hole for window in windows[1:]} == {self.SQUARE}
 
 
 class TestOutputs:

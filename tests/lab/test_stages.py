@@ -83,9 +83,9 @@ class TestRun:
         network = stages.train(stage, longer, wheel, tmp_path).networks[name]
         small = photos[..., 16:48, 16:48]
         rng = devices.random_for("cpu", 0)
-        spoiled = steps.with_hole(small, tiny) if stage == 1 else degrade(small, None, {"high": 1.0}, rng).images
+        degraded = steps.with_hole(small, tiny) if stage == 1 else degrade(small, None, {"high": 1.0}, rng).images
         with torch.no_grad():
-            assert mse_loss(network(spoiled), small) < 0.9 * mse_loss(spoiled, small)
+            assert mse_loss(network(degraded), small) < 0.9 * mse_loss(degraded, small)
 
     def test_each_stage_starts_from_the_one_before(self, runs, tiny, wheel, tmp_path):
         """Stage 2 without a single step's change would be stage 1: a tiny rate leaves its generator next to it."""

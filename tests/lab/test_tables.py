@@ -3,7 +3,6 @@
 import math
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -129,7 +128,7 @@ class TestShow:
     CELLS = frame(
         {
             "a": {"psnr_hole": Interval(17.0, 16.0, 18.0, 9), "psnr_hole - b": Interval(0.5, 0.25, 0.75, 9), "n": 1200},
-            "b <c>": {"psnr_hole": Interval(18.5, 17.0, 19.0, 9), "psnr_hole - b": None, "n": np.nan},
+            "b <c>": {"psnr_hole": Interval(18.5, 17.0, 19.0, 9), "psnr_hole - b": None, "n": pd.NA},
         },
         "method",
     )
@@ -166,6 +165,12 @@ class TestShow:
         assert found.data["share"].tolist() == ["50%", ""]
         assert "x&lt;y" in found.to_html()
         assert found.data["gap"][0] == f"+1.0000\n[+0.0000,{NO_BREAK}+2.0000]"
+
+    def test_methods_are_named_in_words(self):
+        """In a table of methods, and where every row is one; a row "mean" of another table is left alone."""
+        assert list(show(frame({"telea": {"n": 1}, "ours": {"n": 2}}, "method")).data.index) == ["Telea", "ours"]
+        assert list(show(frame({"mean": {"n": 1}, "telea": {"n": 2}})).data.index) == ["Mean color", "Telea"]
+        assert list(show(frame({"mean": {"n": 1}, "largest": {"n": 2}})).data.index) == ["mean", "largest"]
 
     def test_rows_of_the_same_name(self):
         """As in a table of tasks, each in several ways."""

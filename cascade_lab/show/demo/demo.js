@@ -5,6 +5,9 @@ window.cascadeDemo.start = async function (root) {
   const LONGEST = 640; // px, what a photo is scaled to; the networks know squares of about 100 px
   const MOST = { bytes: 100e6, pixels: 60e6 }; // of a photo's file, and of its picture
   const UNDO = 20;
+  const DAMAGE = ["motion", "blur", "sigma", "seed"];
+  const { userAgent, platform, maxTouchPoints } = navigator; // an iPad says that it is a Mac
+  const APPLE = /iPhone|iPod|iPad/.test(userAgent) || (/^Mac/.test(platform) && maxTouchPoints > 1);
   const ELSEWHERE = "On a computer, the command `cascade restore` does the same without a browser.";
 
   const find = (selector) => root.querySelector(selector);
@@ -33,7 +36,7 @@ window.cascadeDemo.start = async function (root) {
   async function begin() {
     const lacking = ["WebAssembly", "Worker", "DecompressionStream"].find((name) => !(name in window));
     if (lacking) throw new Error(`This browser has no ${lacking}, which the demo needs. ${ELSEWHERE}`);
-    const source = `(${window.cascadeWorker})(${window.cascadeRestoration})`;
+    const source = `(${cascadeWorker})(${cascadeRestoration}, ${cascadeDegradation}())`;
     worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
     worker.onmessage = ({ data: { id, result, error, done, total } }) => {
       const asked = waiting.get(id);
@@ -56,13 +59,15 @@ window.cascadeDemo.start = async function (root) {
     worker = null;
     waiting.clear();
     const memory = /memory|alloc|abort|RangeError/i.test(message);
-    const why = memory ? "This device gave the networks too little memory" : `The networks stopped (${message})`;
+    const device = APPLE ? "This iPhone or iPad, as many do," : "This device";
+    const why = memory ? `${device} gave the networks too little memory` : `The networks stopped (${message})`;
     return new Error(`${why}: close other pages, and try again. ${ELSEWHERE}`);
   }
 
   /* The result of a task; nothing, if the photo, the damage or the mask was changed while it ran. */
   async function made(task, given) {
     const before = turn;
+    canvas.setAttribute("aria-busy", true);
     try {
       if (!worker) await begin();
       const result = await ask(task, given, (done, total) => before === turn && show(done, total));
@@ -70,6 +75,8 @@ window.cascadeDemo.start = async function (root) {
     } catch (error) {
       if (/superseded/.test(error.message)) return null;
       throw worker ? ended(error) : error;
+    } finally {
+      if (before === turn) canvas.setAttribute("aria-busy", false);
     }
   }
 
@@ -107,7 +114,7 @@ window.cascadeDemo.start = async function (root) {
       return paper.getImageData(0, 0, size.width, size.height);
     } catch (error) {
       if (error instanceof Event || error instanceof DOMException) {
-        throw new Error(`${name} is no photo that this browser can read.`);
+        throw new Error(`${name} is not a photo that this browser can read.`);
       }
       throw error;
     } finally {
@@ -126,8 +133,8 @@ window.cascadeDemo.start = async function (root) {
   }
 
   const damage = () => {
-    const [blur, sigma, seed] = ["blur", "sigma", "seed"].map((name) => Number(is(name).value) || 0);
-    return { photo: pictures.truth, blur, sigma, seed };
+    const [motion, blur, sigma, seed] = DAMAGE.map((name) => Number(is(name).value) || 0);
+    return { photo: pictures.truth, motion, blur, sigma, seed };
   };
 
   async function degrade() {
@@ -141,6 +148,7 @@ window.cascadeDemo.start = async function (root) {
   /* Whatever was made of the photo before is of another input. */
   function changed(text = "") {
     turn++;
+    canvas.setAttribute("aria-busy", false);
     show(1, 1);
     for (const name of ["laplace", "generator", "cascade"]) delete pictures[name];
     say(text);
@@ -225,7 +233,7 @@ window.cascadeDemo.start = async function (root) {
   // ---- restoring ----
 
   is("restore").onclick = guarded(async () => {
-    const given = damage(), deblur = given.blur + given.sigma > 0, start = performance.now();
+    const given = damage(), deblur = given.motion + given.blur + given.sigma > 0, start = performance.now();
     if (!deblur && !mask.some(Boolean)) throw new Error("Paint over something first, or add blur or noise.");
     if (mask.every(Boolean)) throw new Error("The whole photo is painted over: leave some of it.");
     changed("Restoring …");
@@ -287,6 +295,7 @@ window.cascadeDemo.start = async function (root) {
 
   let asked = false;
   function draw() {
+    curtain.hidden = !other.value; // at once, for whoever presses a key before the next frame
     if (!asked) requestAnimationFrame(drawNow);
     asked = true;
   }
@@ -294,7 +303,6 @@ window.cascadeDemo.start = async function (root) {
   function drawNow() {
     asked = false;
     const left = views.find((view) => view.checked).value, right = other.value, { width, height } = canvas;
-    curtain.hidden = !right;
     context.putImageData(picture(left), 0, 0);
     if (right) {
       const x = Math.round((width * curtain.value) / 100);
@@ -318,13 +326,14 @@ window.cascadeDemo.start = async function (root) {
 
   // ---- all of it ----
 
-  for (const [name, unit] of [["brush", " px"], ["blur", " px"], ["sigma", ""]]) {
+  for (const [name, unit] of [["brush", " px"], ["motion", " px"], ["blur", " px"], ["sigma", ""]]) {
     const tell = () => (is(name).parentNode.querySelector("output").textContent = is(name).value + unit);
     is(name).addEventListener("input", tell);
     tell();
   }
-  for (const name of ["blur", "sigma", "seed"]) is(name).addEventListener("input", guarded(degrade));
+  for (const name of DAMAGE) is(name).addEventListener("input", guarded(degrade));
 
+  is("scaled").textContent = `(its longer side is scaled to ${LONGEST} px at most)`;
   const loaded = await begin(), own = is("file");
   const photos = loaded.examples.map(({ bytes }) => new Blob([bytes], { type: "image/jpeg" }));
   about = loaded.about;

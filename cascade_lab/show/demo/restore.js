@@ -206,10 +206,15 @@ function cascadeRestoration(about, run) {
     return range(count).map((i) => round(first + ((last - first) * i) / (count - 1)));
   }
 
-  /* Windows whose square holes cover the mask. */
-  function cover(holes, size, hole) {
-    const windows = [];
-    for (const part of shared(parts(holes), hole)) {
+  /* Windows whose square holes cover the mask; dust shares larger ones where the generator sees the mask. */
+  function cover(holes, { size, hole, fill, reach }) {
+    const windows = [], found = parts(holes), wide = size - 2 * reach, small = (part) => 4 * part.longest <= hole;
+    let groups = shared(found, hole), dust = [];
+    if (fill === "laplace and mask") {
+      const rest = shared(found.filter((part) => !small(part)), hole), fewer = shared(found.filter(small), wide);
+      if (rest.length + fewer.length < groups.length) [groups, dust] = [rest, fewer];
+    }
+    for (const part of groups) {
       const compact = part.longest <= Math.max(hole, 2 * part.width);
       const square = Math.max(hole, compact ? part.longest : round(1.25 * part.width));
       const side = round((size * square) / hole), margin = half(side - square);
@@ -220,6 +225,10 @@ function cascadeRestoration(about, run) {
           if (pixels(window, holes).some((i) => holes.data[i])) windows.push(window);
         }
       }
+    }
+    for (const part of dust) {
+      const y = half(part.top + part.bottom) - half(size), x = half(part.left + part.right) - half(size);
+      windows.push({ top: y, left: x, side: size, hole: wide, y: y + reach, x: x + reach });
     }
     return windows;
   }
@@ -333,7 +342,7 @@ function cascadeRestoration(about, run) {
      each window and tile, and what it gives is waited for. */
   async function restore({ photo, mask, deblur }, tell) {
     const restored = toPlanes(photo), holes = plane(photo.width, photo.height, mask), inpainted = restored.map(copy);
-    const windows = cover(holes, about.size, about.hole);
+    const windows = cover(holes, about);
     const tiles = deblur ? Math.ceil(photo.width / TILE) * Math.ceil(photo.height / TILE) : 0;
     let done = 0;
     const next = () => tell(++done, windows.length + tiles);
@@ -351,25 +360,5 @@ function cascadeRestoration(about, run) {
     return { laplace: fill, generator, cascade, windows: windows.length };
   }
 
-  /* A Gaussian blur of `blur` px and Gaussian noise of `sigma` gray levels, the same for the same seed. */
-  function degrade({ photo, blur, sigma, seed }) {
-    let planes = toPlanes(photo), state = seed;
-    const uniform = () => { // mulberry32
-      let t = (state = (state + 0x6d2b79f5) | 0);
-      t = Math.imul(t ^ (t >>> 15), t | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-    };
-    if (blur > 0) {
-      const kernel = [3 * blur + 1, (x) => Math.exp(-0.5 * (x / blur) ** 2)], { width, height } = photo;
-      planes = planes.map((p) => resize(p, [0, 0, width, height], width, height, kernel));
-    }
-    if (sigma > 0) {
-      const noise = () => sigma * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-      planes.forEach((p) => p.data.forEach((v, i) => (p.data[i] = v + noise())));
-    }
-    return toPicture(planes);
-  }
-
-  return { restore, degrade };
+  return restore;
 }

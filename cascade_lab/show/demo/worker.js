@@ -1,11 +1,11 @@
 /* The worker, so that the page never freezes: it unpacks ONNX Runtime Web and the networks and restores photos, one
-   task after the other. Its text, with that of restore.js, is made into an address of its own, since a page that was
-   opened as a file may start no worker from another. */
-function cascadeWorker(restoration) {
+   task after the other. Its text, with those of restore.js and degrade.js, is made into an address of its own, since a
+   page that was opened as a file may start no worker from another. */
+function cascadeWorker(restoration, degrade) {
   "use strict";
   // Pages of 64 kB that the networks may ask for: 512 MB. ONNX Runtime's own limit, 4 GiB, is refused by phones.
   const MEMORY = 8192;
-  let photos, latest = 0, queue = Promise.resolve();
+  let restored, latest = 0, queue = Promise.resolve();
 
   function bytes(text) {
     const letters = atob(text), out = new Uint8Array(letters.length);
@@ -41,7 +41,7 @@ function cascadeWorker(restoration) {
     for (const name of about.networks) {
       networks[name] = await ort.InferenceSession.create(new Uint8Array(files[`${name}.onnx`]));
     }
-    photos = restoration(about, async (name, channels, height, width, values) => {
+    restored = restoration(about, async (name, channels, height, width, values) => {
       const images = new ort.Tensor("float32", values, [1, channels, height, width]);
       const made = await networks[name].run({ images });
       return made[networks[name].outputNames[0]].getData();
@@ -50,11 +50,11 @@ function cascadeWorker(restoration) {
   }
 
   async function restore(given, tell) {
-    const input = photos.degrade(given);
-    return { input, ...(await photos.restore({ ...given, photo: input }, tell)) };
+    const input = degrade(given);
+    return { input, ...(await restored({ ...given, photo: input }, tell)) };
   }
 
-  const tasks = { load, restore, degrade: async (given) => ({ input: photos.degrade(given) }) };
+  const tasks = { load, restore, degrade: async (given) => ({ input: degrade(given) }) };
 
   /* A task that a newer one has made needless ends before it begins, or after a window or tile. */
   self.onmessage = ({ data: { id, task, ...given } }) => {
