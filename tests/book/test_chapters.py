@@ -14,8 +14,9 @@ from .conftest import ROOT, TOOLS
 
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
-# On Colab and Kaggle alone, and beside their own torch, numpy, ipykernel and ipywidgets: without versions, and without the `book`
-# group, which a reader there does not need and whose ipykernel would replace the running one. The baselines are small.
+# On Colab and Kaggle alone, and beside their own torch, numpy, ipykernel and ipywidgets: without versions, and without
+# the `book` group, which a reader there does not need and whose ipykernel would replace the running one. The baselines
+# are small.
 COLAB = f"""import os
 import sys
 
