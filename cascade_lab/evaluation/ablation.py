@@ -227,7 +227,7 @@ def crossed_interval(
             ``ValueError`` for another shape.
 
     Example:
-        >>> print(crossed_interval(torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])))
+        >>> print(f"{crossed_interval(torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])):.3f}")
         2.500 [1.333, 3.667]
     """
     values = torch.from_numpy(np.asarray(values).astype(np.float64))

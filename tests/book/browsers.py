@@ -106,8 +106,9 @@ def chromium(folder, proxy):
 
     with sync_playwright() as playwright:
         before = {child.pid for child in psutil.Process().children(recursive=True)}
+        way = {"server": proxy, "bypass": "127.0.0.1"}  # without it, Playwright sends the server's pages there, too
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], proxy={"server": proxy}
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], proxy=way
         )
         page = browser.new_page(has_touch=True)
         page.set_default_timeout(1000 * PATIENCE)
