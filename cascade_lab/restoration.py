@@ -103,7 +103,7 @@ def restore(
             paint(inpainted, result.inpainted, window, before, holes)
         paint(restored, result.restored, window, before, holes)
         progress(done, len(windows) + tiles)
-    rest = deblurred(result.restored, networks["deblur_denoise"]) if deblur else ()
+    rest = deblurred(result.restored, networks["deblur_denoise"], TILE) if deblur else ()
     for done, (rows, columns, clean) in enumerate(rest, len(windows) + 1):
         known = ~holes[rows, columns]  # the holes went through it already, window by window
         np.copyto(result.restored[rows, columns], clean, where=known[..., None])
@@ -164,12 +164,19 @@ def run(networks: Networks, images: Tensor) -> tuple[Tensor, Tensor]:
     return network(images.to(next(network.parameters()).device))
 
 
-def cover(holes: np.ndarray, size: int, hole: int, mask_is_seen: bool = False) -> Iterator[Window]:
+def cover(
+    holes: np.ndarray,
+    size: int,
+    hole: int,
+    mask_is_seen: bool = False,
+) -> Iterator[Window]:
     """Windows whose square holes cover the mask.
 
-    Parts of the mask that fit into one square together share a window. A part that is too wide for the square gets a
-    larger window, one that is long and thin a row of them, each half over the one before. Dust, which is parts of at
-    most a quarter of the square, shares larger squares where the generator sees the mask and that takes fewer windows.
+    Parts of the mask that fit into one square together share a window. A part that is
+    too wide for the square gets a larger window, one that is long and thin a row of
+    them, each half over the one before. Dust, which is parts of at most a quarter of
+    the square, shares larger squares where the generator sees the mask and that takes
+    fewer windows.
 
     Args:
         holes: ``(H, W)`` bool, true where pixels are missing.
@@ -180,8 +187,9 @@ def cover(holes: np.ndarray, size: int, hole: int, mask_is_seen: bool = False) -
     found = list(parts(holes))
     groups, dust = list(shared(found, hole)), list[Part]()
     if mask_is_seen:
-        square = size - 2 * REACH  # around it, the second network needs what the generator made
-        small, rest = ([part for part in found if (4 * part.longest <= hole) == one] for one in (True, False))
+        square = size - 2 * REACH  # around it, the second network sees the generator's
+        small = [part for part in found if 4 * part.longest <= hole]
+        rest = [part for part in found if 4 * part.longest > hole]
         fewer = list(shared(rest, hole)), list(shared(small, square))
         if sum(map(len, fewer)) < len(groups):
             groups, dust = fewer
@@ -191,16 +199,22 @@ def cover(holes: np.ndarray, size: int, hole: int, mask_is_seen: bool = False) -
         yield Window(y - size // 2, x - size // 2, size, square)
 
 
-def around(groups: Sequence[Part], holes: np.ndarray, size: int, hole: int) -> Iterator[Window]:
-    """The windows of parts of a mask: the generator's own, larger ones, or rows of them."""
+def around(
+    groups: Sequence[Part],
+    holes: np.ndarray,
+    size: int,
+    hole: int,
+) -> Iterator[Window]:
+    """The windows of parts of a mask: of the usual size, larger, or rows of them."""
     for part in groups:
-        compact = part.longest <= max(hole, 2 * part.width)  # one square, rather than many along something thin
+        # one square, rather than many along something thin
+        compact = part.longest <= max(hole, 2 * part.width)
         square = max(hole, part.longest if compact else round(1.25 * part.width))
         side = round(size * square / hole)
-        margin = (side - square) // 2
+        corner = square // 2 + (side - square) // 2
         for y in centers(part.top, part.bottom, square):
             for x in centers(part.left, part.right, square):
-                window = Window(y - square // 2 - margin, x - square // 2 - margin, side, square)
+                window = Window(y - corner, x - corner, side, square)
                 if holes[hole_of(window, *holes.shape)].any():
                     yield window
 
@@ -295,29 +309,45 @@ def small_copy(array: np.ndarray, window: Window, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.concatenate(reduced)).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
-def paint(image: Tensor, photo: np.ndarray, window: Window, before: Sequence[Window], holes: np.ndarray) -> None:
-    """Paint a window's hole into the photo where the mask is: over earlier windows, as the mean by their weights."""
+def paint(
+    image: Tensor,
+    photo: np.ndarray,
+    window: Window,
+    before: Sequence[Window],
+    holes: np.ndarray,
+) -> None:
+    """Paint a window's hole into the photo where the mask is.
+
+    Where earlier windows painted, the mean by all windows' weights stays.
+    """
     rows, columns = hole_of(window, *holes.shape)
     small = Image.fromarray(to_pixels(image)[0])
     scale = small.width / window.side
     for part in strips(rows.start, rows.stop):
-        box = (columns.start, part.start, columns.stop, part.stop)
-        box = tuple(scale * (v - start) for v, start in zip(box, 2 * (window.left, window.top), strict=True))
+        corners = (columns.start, part.start, columns.stop, part.stop)
+        origin = 2 * (window.left, window.top)
+        box = tuple(scale * (v - o) for v, o in zip(corners, origin, strict=True))
         size = columns.stop - columns.start, part.stop - part.start
         pixels = np.asarray(small.resize(size, Image.Resampling.BICUBIC, box))
-        own, others = weight(window, part, columns), sum(weight(w, part, columns) for w in before)
+        own = weight(window, part, columns)
+        others = sum(weight(earlier, part, columns) for earlier in before)
         share = (own / (own + others))[..., None]
-        mixed = photo[part, columns] + share * (pixels.astype(float) - photo[part, columns])
-        np.copyto(photo[part, columns], np.rint(mixed).astype(np.uint8), where=holes[part, columns][..., None])
+        painted = photo[part, columns]
+        mixed = np.rint(painted + share * (pixels.astype(float) - painted))
+        np.copyto(painted, mixed.astype(np.uint8), where=holes[part, columns, None])
 
 
 def weight(window: Window, rows: slice, columns: slice) -> np.ndarray:
-    """A window's weight at some of the photo's pixels: 1 in the middle of its hole, falling evenly to 0 at its rim."""
-    tents = (
-        1 - np.abs(np.arange(part.start, part.stop) - start - (window.hole - 1) / 2) / (window.hole / 2)
-        for start, part in zip(window.corner, (rows, columns), strict=True)
-    )
-    return np.outer(*(tent.clip(0) for tent in tents))
+    """A window's weight at some of the photo's pixels.
+
+    It is 1 in the middle of the window's hole and falls evenly to 0 at its rim.
+    """
+    middle = (window.hole - 1) / 2
+    tents = []
+    for start, part in zip(window.corner, (rows, columns), strict=True):
+        distance = np.abs(np.arange(part.start, part.stop) - start - middle)
+        tents.append((1 - distance / (window.hole / 2)).clip(0))
+    return np.outer(*tents)
 
 
 def smooth_fill(photo: np.ndarray, holes: np.ndarray) -> None:
@@ -352,18 +382,35 @@ def strips(low: int, high: int, step: int = STRIP) -> Iterator[slice]:
 
 
 @torch.no_grad()
-def deblurred(photo: np.ndarray, network: DeblurDenoiseNet) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Rows, columns and bytes of each tile, deblurred; the caller may write them into the photo at once."""
+def deblurred(
+    photo: np.ndarray, network: DeblurDenoiseNet, tile: int = TILE, reach: int = REACH
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Deblur a photo tile by tile; the caller may write each tile into the photo at once.
+
+    Args:
+        photo: ``(H, W, 3)`` bytes.
+        network: a deblurring-denoising network.
+        tile: side of a tile in px.
+        reach: px around a tile that the network is given, too. With fewer than ``REACH`` the tiles have borders.
+
+    Yields:
+        Rows, columns and bytes of a tile.
+
+    Raises:
+        ValueError: a tile that is empty or smaller than the reach, or a negative reach.
+    """
+    if not 0 <= reach <= tile or tile < 1:
+        raise ValueError(f"a tile must be at least 1 px wide and no less than the reach, got {tile} and {reach} px")
     height, width = photo.shape[:2]
     clean, device = quick(network), next(network.parameters()).device
     above = photo[:0]
-    for rows in strips(0, height, TILE):
+    for rows in strips(0, height, tile):
         first = rows.start - len(above)
-        strip = np.concatenate([above, photo[rows.start : rows.stop + REACH]])  # a copy: the tiles are written over
-        above = photo[rows.stop - REACH : rows.stop].copy()
-        for columns in strips(0, width, TILE):
-            left = max(0, columns.start - REACH)
-            part = from_pixels(strip[:, left : columns.stop + REACH]).to(device)
+        strip = np.concatenate([above, photo[rows.start : rows.stop + reach]])  # a copy: the tiles are written over
+        above = photo[rows.stop - reach : rows.stop].copy()
+        for columns in strips(0, width, tile):
+            left = max(0, columns.start - reach)
+            part = from_pixels(strip[:, left : columns.stop + reach]).to(device)
             pixels = to_pixels(clean(part))[0]
             yield (
                 rows,

@@ -14,11 +14,13 @@ from .conftest import ROOT, TOOLS
 
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
-# On Colab alone, and beside its own torch, numpy, ipykernel and ipywidgets: without versions, and without the `book`
-# group, which a reader there does not need and whose ipykernel would replace the running one. The baselines are small.
-COLAB = f"""import sys
+# On Colab and Kaggle alone, and beside their own torch, numpy, ipykernel and ipywidgets: without versions, and without
+# the `book` group, which a reader there does not need and whose ipykernel would replace the running one. The baselines
+# are small.
+COLAB = f"""import os
+import sys
 
-if "google.colab" in sys.modules:
+if "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
     %pip install -q "cascade-core[baselines] @ git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
 """
 EXPORT = ("11_your_photo", "elsewhere")  # they write ONNX files

@@ -89,7 +89,7 @@ def test_files_that_are_named_exist(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     named = re.findall(r"`((?:\w+/)+[\w.]+|\w+\.(?:toml|yml|md|cff|py))`", text)
     roots = (ROOT, BOOK, ROOT / "cascade_lab" / "baselines", ROOT / "tests" / "lab" / "baselines")
-    made = ("_build/", "book/10_name", "cascade_lab/baselines/name")
+    made = ("_build/", "book/12_name", "cascade_lab/baselines/name")
     missing = [name for name in [*links, *named] if not any((root / name).exists() for root in roots)]
     assert [name for name in missing if not name.startswith(made)] == []
 

@@ -226,6 +226,14 @@ def precision(request, monkeypatch):
     return request.param
 
 
+def in_tiles(photo, network, tile, reach):
+    """The photo deblurred, put together from its tiles."""
+    clean = np.zeros_like(photo)
+    for rows, columns, pixels in restoration.deblurred(photo, network, tile, reach):
+        clean[rows, columns] = pixels
+    return clean
+
+
 class TestTiles:
     @pytest.mark.parametrize("size", [(70, 53), (16, 16), (17, 40), (5, 3)])
     def test_equal_the_whole_photo(self, size, lively, precision, monkeypatch):
@@ -246,7 +254,7 @@ class TestTiles:
         assert (tiled != whole).mean() < 1e-3
 
     @pytest.mark.parametrize("corner", [0, 2])
-    def test_one_pixel_less_of_overlap_is_not_enough(self, corner, monkeypatch):
+    def test_one_pixel_less_of_overlap_is_not_enough(self, corner):
         """Every convolution looks at its corner alone, so the last one sees the pixel that is 8 px away."""
         photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         network, rng = build("deblur_denoise")["deblur_denoise"], torch.Generator().manual_seed(0)
@@ -254,16 +262,24 @@ class TestTiles:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight)
                 nn.init.uniform_(layer.weight[..., corner, corner], 0.0, 0.4, generator=rng)
-        whole = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored.astype(
-            int
-        )
-        monkeypatch.setattr(restoration, "TILE", 16)
-        wrong = {}
-        for reach in (8, 7):
-            monkeypatch.setattr(restoration, "REACH", reach)
-            tiled = restoration.restore(photo, None, {"deblur_denoise": network}, SETTINGS, deblur=True).restored
-            wrong[reach] = (tiled != whole).mean()
+        whole = in_tiles(photo, network, 64, 8)
+        wrong = {reach: (in_tiles(photo, network, 16, reach) != whole).mean() for reach in (8, 7)}
         assert wrong[8] < 1e-3 < 1e-2 < wrong[7]
+
+    def test_without_overlap_each_tile_is_a_photo_of_its_own(self, lively):
+        photo = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+        network = lively["deblur_denoise"]
+        apart = in_tiles(photo, network, 16, 0)
+        for top, left in np.ndindex(2, 3):
+            place = slice(16 * top, 16 * top + 16), slice(16 * left, 16 * left + 16)
+            alone = in_tiles(photo[place].copy(), network, 16, 8)
+            assert abs(apart[place].astype(int) - alone).max() <= 1
+        assert (apart != in_tiles(photo, network, 16, 8)).any()
+
+    @pytest.mark.parametrize(("tile", "reach"), [(0, 0), (4, 8), (16, -1)])
+    def test_a_tile_must_hold_the_overlap(self, lively, tile, reach):
+        with pytest.raises(ValueError, match=f"no less than the reach, got {tile} and {reach} px"):
+            in_tiles(np.zeros((16, 16, 3), np.uint8), lively["deblur_denoise"], tile, reach)
 
     def test_holes_keep_what_the_cascade_filled_in(self, photo, lively):
         mask = hole_at(photo, 40, 60, 10, 10)
