@@ -122,17 +122,21 @@ def train(
     settings: Settings = [],  # noqa: B006 (typer copies it)
     device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="machines")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines, which share the output folder")] = 1,
     minutes: Minutes = math.inf,
 ) -> None:
     """Train stages of the cascade, or go on with them."""
     from cascade_lab import data, training
     from cascade_lab.devices import fabric_for
+    from cascade_lab.nodes import check_folder, check_variables
 
     until = time.monotonic() + 60 * minutes
     chosen = training.read(profile, dict(training.profiles.parse_setting(text) for text in settings))
     opened = data.open_photos(photos, "train")
+    check_variables(nodes)
     fabric = fabric_for(chosen.precision, device, devices, nodes)
+    if nodes > 1:
+        check_folder(out, fabric)
     for name in stages:
         stage = int(name) if name.isdigit() else name
         try:

@@ -1,10 +1,14 @@
 """Settings of networks that train in a second, which several test files start from."""
 
+import hashlib
+import io
+import tarfile
 from pathlib import Path
 
 import torch
 
 from cascade_lab import data, devices
+from cascade_lab.data import manifest
 from cascade_lab.training import checkpoints, profiles, stages
 from cascade_lab.training.profiles import Profile
 
@@ -56,3 +60,23 @@ def saved(path: Path, **settings) -> Path:
     networks = {name: random(stages.build(name, profile)) for name in ("generator", "deblur_denoise")}
     checkpoints.save_weights(path, networks, {"stage": 4, "profile": "smoke", "settings": stages.sizes(profile)})
     return path
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def write_shards(folder: Path, members: list[tuple[str, bytes]], each: int) -> None:
+    """Tar shards to train on, of ``each`` encoded photos by name, and their manifest, which leaves one photo out."""
+    rows = []
+    for shard, first in enumerate(range(0, len(members), each)):
+        path, part = folder / f"train-{shard:06d}.tar", members[first : first + each]
+        write_tar(path, part)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        rows.append({"file": path.name, "size": path.stat().st_size, "split": "train", "sha256": digest})
+        rows[-1]["photos"] = len(part)
+    manifest.write_manifest(folder / "manifest.json", str(len(members)), "made", rows, {"x.jpg": "empty"})

@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import sys
-import tarfile
 import threading
 import warnings
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import write_shards, write_tar
 
 from cascade_lab import data
 from cascade_lab.data import (
@@ -605,23 +605,8 @@ class TestShards:
 
     @pytest.fixture
     def folder(self, tmp_path):
-        rows, members = [], [(f"{i:02d}.png", encode(plain(i))) for i in range(23)]
-        for shard, first in enumerate(range(0, 23, 4)):
-            path = tmp_path / f"train-{shard:06d}.tar"
-            self.write(path, members[first : first + 4])
-            row = {"file": path.name, "size": path.stat().st_size, "split": "train"}
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            rows.append({**row, "sha256": digest, "photos": len(members[first : first + 4])})
-        manifest.write_manifest(tmp_path / "manifest.json", "23", "made", rows, {"x.jpg": "empty"})
+        write_shards(tmp_path, [(f"{i:02d}.png", encode(plain(i))) for i in range(23)], 4)
         return tmp_path
-
-    @staticmethod
-    def write(path, members):
-        with tarfile.open(path, "w") as tar:
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
 
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("buffer", [1000, 5])
@@ -717,9 +702,7 @@ class TestShards:
     @pytest.mark.filterwarnings("ignore:22 in")
     def test_a_broken_photo_is_no_end(self, folder):
         found = open_photos(folder)
-        self.write(
-            folder / "train-000005.tar", [("20.png", b"broken"), ("21.jpg", encode(plain(21))), ("22.webp", b"")]
-        )
+        write_tar(folder / "train-000005.tar", [("20.png", b"broken"), ("21.jpg", encode(plain(21))), ("22.webp", b"")])
         with pytest.warns(UserWarning, match="20 in .*another photo stands in"):
             crops = torch.cat(list(training_batches(found, 8, 4, 0, 0, 6)))
         assert {20, 22}.isdisjoint(numbers(crops))

@@ -3,21 +3,25 @@
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import TINY, job, settings
+import two_ranks
+from PIL import Image
+from tiny import TINY, job, settings, write_shards
 from torch.optim.swa_utils import update_bn
 
 from cascade_core import steps
 from cascade_core.degradations import degrade
 from cascade_core.losses import mse_loss
-from cascade_lab import cli, data, devices
+from cascade_lab import cli, data, devices, nodes
 from cascade_lab.training import checkpoints, loop, naming, profiles, stages
 from cascade_lab.training.stages import TrainingError
 
@@ -364,6 +368,31 @@ class TestCommand:
         assert (one["ranks"], one["effective_batch"]) == (1, 4)
         assert one["weights_sha256"] != two["weights_sha256"]
 
+    def test_two_nodes_leave_one_run(self, tmp_path):
+        """Two commands on one machine that know their numbers and meet at a port of it."""
+        changes = {"stage1_steps": 4, "stage1_batch": 2}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "cascade_lab", "train", "1", "--device", "cpu", "--nodes", "2"]
+        command += ["--out", str(tmp_path), *settings(SMALL | changes)]
+        address = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        nodes = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **address, "NODE_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        said = [node.communicate(timeout=300) for node in nodes]
+        assert [node.returncode for node in nodes] == [0, 0], said
+        (run,) = tmp_path.iterdir()
+        record, history = json.loads((run / "record.json").read_text()), checkpoints.finished(run)[0]
+        assert (record["ranks"], record["effective_batch"], len(history)) == (2, 4, 2)
+        assert [output for output, _ in said] == [f"stage 1: generator, MSE: {run / 'weights.safetensors'}\n", ""]
+
     @pytest.mark.parametrize("devices", ["0", "-1"])
     def test_no_devices(self, devices, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
@@ -406,6 +435,90 @@ class TestCommand:
         assert "steps/s" in end or "s/ steps" in end
         assert last.endswith("weights.safetensors")
         assert checkpoints.finished(tmp_path / last.split("/")[-2])
+
+
+EPOCH = 12  # photos in the shards
+
+
+def two_steps(batch: int) -> dict:
+    """Settings of two steps a stage."""
+    each = {"steps": 2, "batch": batch}
+    return {"log_every": 1} | {f"stage{n}_{key}": value for n in stages.STAGES for key, value in each.items()}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The folder of four stages trained by two ranks, and for each rank the photos that it then took from shards."""
+    out, seen, shards = (tmp_path_factory.mktemp(name) for name in ("out", "seen", "shards"))
+    photos = [Image.new("RGB", (40, 40), (brightness,) * 3) for brightness in range(EPOCH)]
+    for number, photo in enumerate(photos):
+        photo.save(seen / f"{number}.png")
+    write_shards(shards, [(f"{i:02d}.png", (seen / f"{i}.png").read_bytes()) for i in range(EPOCH)], 3)
+    epochs = {"stage1_steps": 2 * EPOCH // 4, "stage1_batch": 2}
+    reads = ["train", "1", "--device", "cpu", "--out", str(shards / "runs"), "--photos", str(shards)]
+    more = ["--devices", "2", "--", *reads, *settings(SMALL | epochs), "--devices", "2"]
+    command = [sys.executable, two_ranks.__file__, str(seen), *words(out, *settings(two_steps(3)), *more)]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return out, [list(map(int, (seen / rank).read_text().split())) for rank in "01"]
+
+
+class TestTwoRanks:
+    """Two processes that draw what one process with twice the batch draws, and then share shards."""
+
+    @pytest.fixture
+    def in_64_bits(self, monkeypatch):
+        two_ranks.in_64_bits(monkeypatch.setattr)
+        yield
+        torch.set_default_dtype(torch.float32)
+
+    def test_all_stages_equal_one_process_with_twice_the_batch(self, pair, in_64_bits, wheel, tmp_path):
+        folders = {path.name.split("-")[1]: path for path in pair[0].iterdir()}
+        whole = profiles.read("smoke", SMALL | two_steps(6))
+        job = stages.Job(whole, wheel, tmp_path, 0, devices.fabric_for("auto", "cpu"))
+        stages.train(4, whole, wheel, tmp_path, fabric=job.fabric)
+        for number in stages.STAGES:
+            one, two = stages.folder_of(number, job), folders[f"stage{number}"]
+            (history, record), (curves, other) = checkpoints.finished(one), checkpoints.finished(two)
+            assert (record["ranks"], other["ranks"]) == (1, 2)
+            assert record["effective_batch"] == other["effective_batch"] == 6
+            for point, same in zip(history, curves, strict=True):
+                assert same == pytest.approx(point, rel=1e-9, abs=1e-12), two.name
+            weights, expected = (checkpoints.read_weights(folder / checkpoints.WEIGHTS) for folder in (two, one))
+            torch.testing.assert_close(weights, expected, rtol=1e-9, atol=1e-10)
+
+    def test_shards_are_shared_and_each_photo_comes_once_an_epoch(self, pair):
+        ranks = pair[1]
+        half = EPOCH // 2  # what each rank takes in an epoch: two of the four shards
+        assert [len(rank) for rank in ranks] == [EPOCH] * 2
+        for epoch in (slice(0, half), slice(half, None)):
+            assert sorted(ranks[0][epoch] + ranks[1][epoch]) == list(range(EPOCH))
+
+
+class TestNodes:
+    def test_variables_that_are_not_set_are_named(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        for name in ("MASTER_PORT", "NODE_RANK"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(SystemExit, match="1"):
+            cli.main(["train", "1", "--nodes", "2", "--out", str(tmp_path)])
+        assert "error: --nodes 2: set MASTER_PORT, NODE_RANK." in capsys.readouterr().err
+
+    @pytest.mark.parametrize("blind", [0, 1, 2])
+    def test_a_folder_that_another_machine_does_not_see(self, blind, tmp_path):
+        """With the answer of one process replaced by that of two, of which so many do not see the folder."""
+        fabric = devices.fabric_for("32-true", "cpu")
+        pair = SimpleNamespace(
+            is_global_zero=True,
+            world_size=2,
+            device=fabric.device,
+            barrier=fabric.barrier,
+            all_reduce=lambda own, reduce_op: own + blind,
+        )
+        expected = pytest.raises(ValueError, match="1 of 2 processes do not see") if blind == 1 else nullcontext()
+        with expected:
+            nodes.check_folder(tmp_path / "out", pair)
+        assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(("count", "nodes"), [(0, 1), (-1, 1), (1, 0)])
