@@ -337,7 +337,7 @@ def training() -> Drawing:
             drawing.said.append(" ".join(words for words, _ in lines))
             for i, (words, look) in enumerate(lines):
                 drawing.text(x + 10, y + 20 + 17 * i, words, **look)
-            for name, start in stages.STAGES[number].starts_from.items():
+            for name, start in stages.STAGES[number].sources(profiles.read("paper")).items():
                 x = 24 + pitch * COLUMNS[name]
                 drawing.arrow(x, bottom[start], y)
                 for i, words in enumerate(textwrap.wrap(f"starts from this {NETWORKS[name]}", 30)):
