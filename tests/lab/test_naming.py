@@ -33,7 +33,7 @@ def replace(root, module: str, old: str, new: str) -> None:
         ("cascade_core/steps.py", "    photo = next(photos)\n", "    photo = next(photos)  # one batch\n\n"),
         ("cascade_lab/training/loop.py", '"""The loop under', '"""A loop under'),
         ("cascade_lab/training/plan.py", '"""The settings that fix', '"""All settings that fix'),  # below a constant
-        ("cascade_lab/show/figures.py", "alpha=0.3", "alpha=0.4"),
+        ("cascade_lab/show/figures.py", "PAGE = 7.68", "PAGE = 7.69"),
         ("cascade_lab/evaluation/tables.py", "def ", "async def "),
         ("cascade_lab/baselines/mean.py", "def mean", "def median"),
         ("cascade_lab/provenance.py", "timeout=60", "timeout=61"),
