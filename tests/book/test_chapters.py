@@ -50,6 +50,9 @@ def test_source(path):
     assert nb.cells[0].source.startswith("# ")
     # these can leave papermill waiting for ever; a slider, an Image and observe() do not
     assert not [cell.source for cell in code if re.search(r"\binteract\(\w|\bOutput\(\)", cell.source)]
+    # a training's progress line would be a second output of the figure's name
+    figures = [cell.source for cell in code if "figure" in cell.metadata.get("mystnb", {})]
+    assert not [source for source in figures if "stages.train(" in source or "stages.fit(" in source]
     ids = [cell.id for cell in nb.cells]
     assert len(set(ids)) == len(ids)
 
