@@ -71,7 +71,9 @@ def tell(folder: Path) -> None:
     from cascade_lab.evaluation import claims
 
     folder.mkdir()
-    (folder / "verdicts.html").write_text(claims.table(claims.verdicts()).to_html(), "utf-8")
+    shown = claims.table(claims.verdicts()).to_html()
+    wrapped = f'<div class="cell_output"><div class="output text_html">{shown}</div></div>'  # as a chapter's tables
+    (folder / "verdicts.html").write_text(wrapped, "utf-8")
     for name, file in published.NAMES.items():
         said = f"<p><em>Made by the published weights of {name}, {published.training(name)}.</em></p>"
         (folder / file).with_suffix(".html").write_text(said, "utf-8")
