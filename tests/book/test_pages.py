@@ -167,7 +167,9 @@ def move_and_watch(tab, slider, look) -> None:
     for key in ("Home", "End", "ArrowLeft"):
         slider.press(key)
         seen.append(look())
-    assert len(set(seen[2:])) == 3, "the keyboard moved nothing"
+    # of two values, the left one is the first again
+    values = int(slider.get_attribute("max")) - int(slider.get_attribute("min")) + 1
+    assert len(set(seen[2:])) == min(3, values), "the keyboard moved nothing"
 
 
 def test_the_book_has_a_curtain_and_sliders(visit):
