@@ -152,7 +152,7 @@ def lighten(html: Path) -> None:
     for path in html.glob("_images/*.png"):
         with Image.open(path) as image:
             plain = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-            plain.save(path.with_suffix(".webp"), quality=80, method=6)
+            plain.save(path.with_suffix(".webp"), quality=75, method=6)
             scale = 100 / image.info["dpi"][0] if "dpi" in image.info else 1
             made[path.name] = path.with_suffix(".webp").name, *(round(side * scale) for side in image.size)
         path.unlink()
