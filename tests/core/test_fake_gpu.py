@@ -5,10 +5,10 @@ and so does every look at a value (`item`, a comparison in an `if`), for which a
 """
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
+from fakes import OnlyForward, settings
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cascade_core import (
@@ -25,28 +25,14 @@ from cascade_core import (
     step_3,
     step_4,
 )
-from cascade_core.degradations import HOLE_COLOR, LEVELS, center_hole
-from cascade_core.steps import Training
+from cascade_core.degradations import LEVELS, center_hole
 
-SETTINGS = SimpleNamespace(
-    hole=28,
-    hole_color=HOLE_COLOR,
-    critic_side=64,
+SETTINGS = settings(
     generator_fill="color",
     critic_steps=2,
-    critic_clip=0.01,
     stage3_mix={"low": 0.5, "high": 0.5},
     stage4_mix={"none": 0.5, "medium": 0.5},
 )
-
-
-class OnlyForward(Training):
-    """A training that goes as far as the loss: the way back needs a driver."""
-
-    def update(self, name, loss):
-        assert loss.device.type == "cuda"
-        for parameter in self.modules[name].parameters():
-            parameter.grad = torch.empty_like(parameter)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ copy to the host, is counted.
 
 import itertools
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fakes import OnlyForward, settings
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -30,20 +30,15 @@ from cascade_core import (
 )
 from cascade_core.degradations import HOLE_COLOR, center_hole
 from cascade_core.fills import laplace
-from cascade_core.steps import Training
 from cascade_lab import baselines, restoration, variants
 from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator, context_encoder, context_encoder_step
 from cascade_lab.baselines.neural_patch_synthesis import match, texture_distance
 from cascade_lab.data.brush import brush_masks, rectangle_masks
 from cascade_lab.training import multigrid
 
-SETTINGS = SimpleNamespace(
-    hole=28,
-    hole_color=HOLE_COLOR,
-    critic_side=64,
+SETTINGS = settings(
     generator_fill="laplace and mask",
     critic_steps=1,
-    critic_clip=0.01,
     stage3_mix={"low": 1.0},
     stage4_mix={"low": 0.5, "high": 0.5},
 )
@@ -66,14 +61,6 @@ class Waits(TorchDispatchMode):
         if to_host or (name in self.ALWAYS and given != ["cpu"]):
             self.found.append(name)
         return result
-
-
-class OnlyForward(Training):
-    """A training that goes as far as the loss: the way back needs a driver."""
-
-    def update(self, name, loss):
-        for parameter in self.modules[name].parameters():
-            parameter.grad = torch.empty_like(parameter)
 
 
 @pytest.fixture
