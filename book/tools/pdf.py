@@ -65,7 +65,8 @@ FILL = """async ([title, html]) => {
 PAPER = """
     @page { size: A4; margin: 16mm; @bottom-center { font: 8px sans-serif; color: #444 } }
     body { background: white; margin: 0 }
-    * { border-radius: 0 !important; box-shadow: none !important }  /* each would become a picture */
+    /* Each would become a picture. The theme calls some of its own important; an id in the selector outweighs them. */
+    :not(#none), :not(#none)::before, :not(#none)::after { border-radius: 0 !important; box-shadow: none !important }
     pre { white-space: pre-wrap !important }
     h1 { margin-bottom: 1em !important }
     figure, svg[role=img] { break-inside: avoid }
