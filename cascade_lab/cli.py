@@ -123,6 +123,9 @@ def train(
     device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines, which share the output folder")] = 1,
+    given: Annotated[
+        list[Path], typer.Option("--from", metavar="FILE", help="weights of a stage to start from; repeat for more")
+    ] = [],  # noqa: B006
     minutes: Minutes = math.inf,
 ) -> None:
     """Train stages of the cascade, or go on with them."""
@@ -140,7 +143,7 @@ def train(
     for name in stages:
         stage = int(name) if name.isdigit() else name
         try:
-            run = training.train(stage, chosen, opened, out, seed, fabric, until)
+            run = training.train(stage, chosen, opened, out, seed, fabric, until, given)
         except training.Paused as pause:
             if fabric.is_global_zero:
                 typer.echo(pause, err=True)

@@ -60,7 +60,9 @@ def training(name: str = "cascade") -> str:
 
 
 def publish(trained: Path, out: Path, force: bool = False) -> None:
-    """Write the restoring networks of a finished run, large tensors in half precision, the run's record in the header.
+    """Write the networks of a finished run, large tensors in half precision, the run's record in the header.
+
+    A critic stays in the file of stage 2, from which stage 4 may go on with it.
 
     Args:
         trained: a run's ``weights.safetensors``; its ``record.json`` must lie beside it.
@@ -78,7 +80,8 @@ def publish(trained: Path, out: Path, force: bool = False) -> None:
     record = checkpoints.record_beside(trained)
     if record is None:
         raise ValueError(f"no record beside {trained} tells of it: train it to its end first")
-    kept = {name: state for name, state in checkpoints.read_weights(trained).items() if name not in CRITICS}
+    dropped = () if record.get("stage") == 2 else CRITICS
+    kept = {name: state for name, state in checkpoints.read_weights(trained).items() if name not in dropped}
     for name, state in kept.items():
         for key, value in state.items():
             if value.dim() > 1:  # biases and batch norm's values stay as they are

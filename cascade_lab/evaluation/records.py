@@ -143,10 +143,7 @@ def _without_trainings(node: Any, trainings: dict[str, Any]) -> Any:
 
 def weights_record(path: Path) -> dict[str, Any]:
     """A weights file's hash, and its training's record: the one beside it, if it tells of this file, or its header."""
-    training = checkpoints.record_beside(path)
-    if training is None:
-        about = checkpoints.read_about(path)
-        training = about.get("training", about)
+    training = checkpoints.training_of(path) or checkpoints.read_about(path)
     return {"file": f"{path.parent.name}/{path.name}", "sha256": checkpoints.sha256(path), "training": training}
 
 

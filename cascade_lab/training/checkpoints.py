@@ -200,6 +200,11 @@ def record_beside(weights: Path) -> dict[str, Any] | None:
     return record if weights.is_file() and sha256(weights) == record["weights_sha256"] else None
 
 
+def training_of(weights: Path) -> dict[str, Any] | None:
+    """The record of a weights file's training, from beside it or from its header; ``None`` if it has none."""
+    return record_beside(weights) or read_about(weights).get("training")
+
+
 def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
     """The loss history and the record of a finished run; ``None`` if it is not finished.
 

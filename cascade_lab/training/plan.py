@@ -89,6 +89,7 @@ class Job:
     seed: int
     fabric: Fabric
     until: float = math.inf  # the time of `time.monotonic` at which to stop at the latest
+    given: Mapping[int | str, Path] = field(default_factory=dict)  # stage -> a weights file of it, trained elsewhere
 
     @property
     def precision(self) -> str:

@@ -9,8 +9,9 @@ or from the shell, also on several GPUs or nodes::
     cascade train 1 2 3 4 context_encoder --profile gpu --photos PHOTOS --out runs --devices 4
 """
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,7 @@ def train(
     seed: int = 0,
     fabric: Fabric | None = None,
     until: float = math.inf,
+    given: Sequence[str | Path] = (),
 ) -> Run:
     """Train a stage, and before it those that it starts from; finished stages are loaded, interrupted ones resumed.
 
@@ -174,6 +176,7 @@ def train(
         out: the folder under which the stages' folders stand.
         fabric: the devices to train on, from `devices.fabric_for`; ``None`` takes one, the GPU if there is one.
         until: the time of `time.monotonic` at which to stop at the latest.
+        given: weights files of finished stages, published ones say, to start from instead of training those stages.
 
     Raises:
         ValueError: arguments or photos that cannot work, before the first step.
@@ -184,8 +187,9 @@ def train(
     """
     if stage not in TRAININGS:
         raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
-    job = Job(profile, photos, Path(out), seed, fabric or devices.fabric_for(profile.precision), until)
-    pending = [TRAININGS[s] for s in needed(stage, profile) if not checkpoints.finished(folder_of(s, job))]
+    elsewhere = given_stages(given, profile)
+    job = Job(profile, photos, Path(out), seed, fabric or devices.fabric_for(profile.precision), until, elsewhere)
+    pending = [TRAININGS[s] for s in needed(stage, profile, elsewhere) if not checkpoints.finished(folder_of(s, job))]
     for each in pending:
         check(each, job)
     for each in pending:
@@ -196,14 +200,41 @@ def train(
     return Run(folder, {name: n.to(job.fabric.device) for name, n in networks.items()}, history, record)
 
 
-def needed(stage: int | str, profile: Profile) -> list[int | str]:
-    """The stages to train for one, itself the last.
+def needed(stage: int | str, profile: Profile, given: Collection[int | str] = ()) -> list[int | str]:
+    """The stages to train for one, itself the last; without those given, and what they started from.
 
     >>> needed(4, profiles.read("smoke"))
     [1, 2, 3, 4]
     """
-    before = {s for source in TRAININGS[stage].sources(profile).values() for s in needed(source, profile)}
+    sources = set(TRAININGS[stage].sources(profile).values()) - set(given)
+    before = {s for source in sources for s in needed(source, profile, given)}
     return [*sorted(before), stage]
+
+
+def given_stages(files: Sequence[str | Path], profile: Profile) -> dict[int | str, Path]:
+    """Weights files by the stage that each is of.
+
+    Raises:
+        ValueError: a file is of no stage, of the same as another, or its networks have other sizes than the profile's.
+    """
+    found: dict[int | str, Path] = {}
+    for path in map(Path, files):
+        about = checkpoints.read_about(path)
+        stage, settings = about.get("stage"), about["settings"]
+        if stage not in STAGES:
+            raise ValueError(f"{path} is not of a stage of the cascade: give a file of {', '.join(map(str, STAGES))}")
+        if stage in found:
+            raise ValueError(f"{path} is of stage {stage}, and so is {found[stage]}: give one of them")
+        decisive = json.loads(json.dumps(profiles.for_stage(profile, stage)))
+        if checkpoints.training_of(path) is None:
+            raise ValueError(f"{path}: no record tells what trained it: take a finished run's or a published one")
+        for name in set(SIZES) & set(decisive) & set(settings):
+            if settings[name] != decisive[name]:
+                raise ValueError(
+                    f"{path}: its {name} is {settings[name]}, and this training's is {decisive[name]}; set it as there"
+                )
+        found[stage] = path
+    return found
 
 
 def check(stage: Stage, job: Job) -> None:
@@ -213,6 +244,8 @@ def check(stage: Stage, job: Job) -> None:
     except OSError as error:
         raise ValueError(f"nothing can be written to the output folder {job.out}: {error}") from error
     job.batches(stage, 0, 0)
+    for source in set(stage.sources(job.profile).values()) & set(job.given):
+        starting_networks(stage, source, job)
     stage.assemble(stage, job.profile, {name: build(name, job.profile) for name in stage.trains(job.profile)})
 
 
@@ -248,7 +281,7 @@ def fit(stage: Stage, job: Job) -> None:
     profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
     networks = {name: build(name, profile, job.seed) for name in stage.trains(profile)}
     for name, source in stage.sources(profile).items():
-        networks[name] = load(folder_of(source, job) / checkpoints.WEIGHTS)[name]
+        networks[name] = starting_networks(stage, source, job)[name]
     t = prepare(stage, profile, fabric, networks)
     rule = stage.setting(profile, "batch_norm", "plain")
     if rule == "freeze":
@@ -278,7 +311,12 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
     """What made a run, for its ``record.json``; with the records of the stages that it started from."""
     profile, ranks = job.profile, job.fabric.world_size
     sources = sorted(set(stage.sources(profile).values()))
-    before = [checkpoints.read_record(folder_of(source, job)) for source in sources]
+    before = [
+        checkpoints.training_of(job.given[source])
+        if source in job.given
+        else checkpoints.read_record(folder_of(source, job))
+        for source in sources
+    ]
     settings = profiles.for_stage(profile, stage.number)
     record = {
         "stage": stage.number,
@@ -301,6 +339,16 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
     return record
 
 
+def starting_networks(stage: Stage, source: int | str, job: Job) -> dict[str, Any]:
+    """The networks of a finished stage that another starts from; ``ValueError`` where one is not in the file."""
+    path = job.given.get(source, folder_of(source, job) / checkpoints.WEIGHTS)
+    networks = load(path)
+    wanted = [name for name, number in stage.sources(job.profile).items() if number == source]
+    if lacking := [name for name in wanted if name not in networks]:
+        raise ValueError(f"{path} holds no {lacking[0]}, which {stage.title} starts from: train stage {source} itself")
+    return networks
+
+
 def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module]) -> FabricTraining:
     """The networks of a stage with their optimizers, ready for its first step."""
     return FabricTraining(
@@ -315,6 +363,9 @@ def folder_of(number: int | str, job: Job) -> Path:
     before, the code that trains, and PyTorch's version.
     """
     stage = TRAININGS[number]
-    before = {name: folder_of(source, job).name for name, source in stage.sources(job.profile).items()}
+    before = {
+        name: checkpoints.sha256(job.given[source]) if source in job.given else folder_of(source, job).name
+        for name, source in stage.sources(job.profile).items()
+    }
     decides = [number, job.decides(stage), before, naming.code_hash(stage.code), torch.__version__]
     return job.out / f"{job.profile.name}-{stage.key}-{naming.short_hash(decides)}"

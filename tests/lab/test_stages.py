@@ -21,7 +21,7 @@ from torch.optim.swa_utils import update_bn
 from cascade_core import steps
 from cascade_core.degradations import degrade
 from cascade_core.losses import mse_loss
-from cascade_lab import cli, data, devices, nodes
+from cascade_lab import cli, data, devices, nodes, published
 from cascade_lab.training import checkpoints, loop, naming, profiles, stages
 from cascade_lab.training.stages import TrainingError
 
@@ -196,6 +196,66 @@ class TestRun:
         (folder / ".losses.csv.123").write_text("half")
         run = stages.train(1, tiny, wheel, tmp_path)
         assert sorted(p.name for p in run.folder.iterdir()) == ["losses.csv", "record.json", "weights.safetensors"]
+
+
+class TestGiven:
+    """Stages that were finished elsewhere, from their weights files."""
+
+    def test_what_follows_is_as_if_it_had_been_trained_here(self, runs, tiny, wheel, tmp_path):
+        out, by_stage = runs
+        files = [by_stage[stage].folder / checkpoints.WEIGHTS for stage in (2, 3)]
+        run = stages.train(4, tiny, wheel, tmp_path, given=files)
+        assert [folder.name for folder in tmp_path.iterdir()] == [run.folder.name]  # nothing else was trained
+        assert run.folder.name != by_stage[4].folder.name
+        assert run.record["weights_sha256"] == by_stage[4].record["weights_sha256"]
+        assert run.record["before"] == by_stage[4].record["before"]
+
+    def test_a_published_file_tells_its_record_and_its_bits_name_the_folder(self, runs, tiny, wheel, tmp_path):
+        whole, small = runs[1][1].folder / checkpoints.WEIGHTS, tmp_path / "stage1.safetensors"
+        published.publish(whole, small)
+        short = tiny.changed(stage2_steps=2)
+        run = stages.train(2, short, wheel, tmp_path / "runs", given=[small])
+        assert run.record["before"][0]["weights_sha256"] == runs[1][1].record["weights_sha256"]
+        assert run.folder.name != stages.train(2, short, wheel, tmp_path / "runs", given=[whole]).folder.name
+
+    def test_from_the_shell(self, runs, tmp_path, capsys):
+        file = runs[1][1].folder / checkpoints.WEIGHTS
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words(tmp_path, "--from", str(file)), "--minutes", "0"])
+        assert ended.value.code == 75
+        assert "stage 2: generator and critic: paused" in capsys.readouterr().err
+        assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["stage2"]
+
+    def test_other_sizes_are_refused(self, runs, tiny, wheel, tmp_path):
+        file = runs[1][1].folder / checkpoints.WEIGHTS
+        with pytest.raises(ValueError, match=r"its generator_blocks is 1, and this training's is 2; set it as there"):
+            stages.train(2, tiny.changed(generator_blocks=2), wheel, tmp_path, given=[file])
+        assert not list(tmp_path.iterdir())
+
+    def test_two_files_of_one_stage_are_refused(self, runs, tiny, wheel, tmp_path):
+        file = runs[1][1].folder / checkpoints.WEIGHTS
+        with pytest.raises(ValueError, match="is of stage 1, and so is .*: give one of them"):
+            stages.train(2, tiny, wheel, tmp_path, given=[file, file])
+
+    def test_a_file_without_a_record_is_refused(self, runs, tiny, wheel, tmp_path):
+        file = tmp_path / "alone.safetensors"
+        file.write_bytes((runs[1][1].folder / checkpoints.WEIGHTS).read_bytes())
+        with pytest.raises(ValueError, match="alone.safetensors: no record tells what trained it"):
+            stages.train(2, tiny, wheel, tmp_path, given=[file])
+
+    def test_a_file_of_no_stage_is_refused(self, runs, tiny, wheel, tmp_path):
+        about = checkpoints.read_about(runs[1][1].folder / checkpoints.WEIGHTS) | {"stage": "context_encoder"}
+        file = tmp_path / "other.safetensors"
+        checkpoints.save_weights(file, runs[1][1].networks, about)
+        with pytest.raises(ValueError, match="other.safetensors is not of a stage of the cascade"):
+            stages.train(2, tiny, wheel, tmp_path, given=[file])
+
+    def test_a_network_that_is_not_there_is_told_before_the_first_step(self, runs, tiny, wheel, tmp_path):
+        about = checkpoints.read_about(runs[1][2].folder / checkpoints.WEIGHTS)
+        critic = {"critic": runs[1][2].networks["critic"]}
+        checkpoints.finish(tmp_path / "run", critic, about, [{"step": 1.0}], {"stage": 2})
+        with pytest.raises(ValueError, match="holds no generator, which stage 4: cascade starts from: train stage 2"):
+            stages.train(4, tiny, wheel, tmp_path / "out", given=[tmp_path / "run" / checkpoints.WEIGHTS])
 
 
 def test_first_weights_depend_on_the_networks_name_and_the_seed_alone(tiny, monkeypatch):
