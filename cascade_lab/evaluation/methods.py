@@ -73,9 +73,9 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
-    hold ``generator`` (``generator, MSE`` if stage 1's), ``deblur_denoise`` or ``context encoder``; the first and the
-    second together also make ``separate``, one after the other. With weights for a VGG-16 (``"imagenet"``,
-    ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
+    hold ``generator`` (``generator, MSE`` if stage 1's; with "+" as in `from_cascade`), ``deblur_denoise`` or
+    ``context encoder``; the first and the second together also make ``separate``, one after the other. With weights
+    for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
 
     Raises:
         ValueError: a file that is not a weights file, and two files with the same network.
@@ -83,8 +83,6 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
     methods, alone = dict[str, Method](), dict[str, Any]()
     for path in paths:
         networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
-        if set(networks) == {"generator"} and checkpoints.read_about(Path(path)).get("stage") == 1:
-            networks = {"generator, MSE": networks["generator"]}
         if set(networks) == {"generator", "deblur_denoise"}:
             found = from_cascade(Cascade(**networks).eval())
         elif "context_encoder" in networks:
@@ -93,14 +91,24 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
             if vgg:
                 found["neural patch synthesis"] = from_inpainter(NeuralPatchSynthesis(content, vgg))
         else:
-            found = {name: from_network(n) for name, n in networks.items()}
-            alone |= networks
+            stage = checkpoints.read_about(Path(path)).get("stage")
+            named = {_name_alone(name, network, stage): network for name, network in networks.items()}
+            found = {name: from_network(network) for name, network in named.items()}
+            alone |= named
         if twice := sorted(set(found) & set(methods)):
             raise ValueError(f"{path} holds the {twice[0]}, as does another of the weights files: give one of them")
         methods |= found
     if {"generator", "deblur_denoise"} <= set(alone):
         methods["separate"] = from_network(Cascade(alone["generator"], alone["deblur_denoise"]).eval(), "restored")
     return methods
+
+
+def _name_alone(name: str, network: Any, stage: int | str | None) -> str:
+    """What a network is called that stands in a file by itself."""
+    if name != "generator":
+        return name
+    plus = "" if network.fill == "color" else "+"
+    return f"generator{plus}, MSE" if stage == 1 else f"generator{plus}"
 
 
 def without_training() -> tuple[dict[str, Method], dict[str, str]]:

@@ -121,6 +121,17 @@ class TestMethods:
         for name, method in found.items():
             torch.testing.assert_close(method(degraded), expected[name])
 
+    @pytest.mark.parametrize(
+        ("fill", "stage", "name"),
+        [("color", 1, "generator, MSE"), ("laplace", 1, "generator+, MSE"), ("laplace", 2, "generator+")],
+    )
+    def test_a_generator_alone_is_called_by_its_stage_and_fill(self, fill, stage, name, tmp_path):
+        profile = profiles.read("smoke", {"generator_fill": fill})
+        about = {"stage": stage, "profile": "smoke", "settings": stages.sizes(profile)}
+        networks = {"generator": stages.build("generator", profile), "critic": stages.build("critic", profile)}
+        checkpoints.save_weights(tmp_path / "x.safetensors", networks, about)
+        assert list(methods.from_weights(tmp_path / "x.safetensors")) == [name]
+
     def test_from_weights_refuses_the_same_network_twice(self, weights):
         with pytest.raises(ValueError, match="generator"):
             methods.from_weights(weights[2], weights[2])
