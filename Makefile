@@ -26,7 +26,7 @@ CHECK = import re, sys; \
   sys.exit(sys.version_info[:3] < tuple(int(n) for n in need.split(".")) and \
   "Python %s or newer is needed, and this is %s; name one: make PYTHON=/path/to/python3.12" % (need, sys.version.split()[0]))
 
-.PHONY: help book pdf test pages-test links lint bench drawings lock clean
+.PHONY: help book pdf test pages-test links lint bench mutants drawings lock clean
 
 help:
 	@echo "make book    execute every chapter and build the pages: _build/html/index.html"
@@ -38,6 +38,7 @@ help:
 	@echo "make lint    ruff, the types (mypy), and which package may import which (import-linter)"
 	@echo "make bench   every benchmark, about half an hour on two quiet cores: results/benchmarks.parquet"
 	@echo "             ONLY=\"training restoring\" runs some"
+	@echo "make mutants    change the code a line at a time: do the tests notice? about an hour; no part of make test"
 	@echo "make drawings  the book's drawings of the networks and the training, from the code"
 	@echo "make lock    write requirements.lock anew from the newest versions"
 	@echo "make clean   remove all that these made: pages, TRAINED NETWORKS in _build/runs, the environment"
@@ -77,6 +78,10 @@ bench: $(READY)
 	  $(RUN) -m pip install -q --disable-pip-version-check -c requirements.lock $$peer || echo "$$peer cannot be installed"; done
 	@$(RUN) -m benchmarks
 
+mutants: $(READY)
+	@$(RUN) -m pip install -q --disable-pip-version-check "mutmut>=3.8"
+	@$(RUN) tests/mutants.py
+
 # The package carries them; a test compares.
 drawings: $(READY)
 	@$(RUN) book/tools/drawings.py
@@ -90,5 +95,5 @@ lock:
 	@rm -r _build/lock-venv
 
 clean:
-	rm -rf _build $(VENV) .pytest_cache .ruff_cache
+	rm -rf _build $(VENV) .pytest_cache .ruff_cache .hypothesis mutants
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,5 +1,8 @@
 """Short trainings behind the cpu profile: `python -m benchmarks.choices PHOTOS --stage 3 --out FOLDER`.
 
+Stage 2 is a game, so what counts there is not the pixels seen but whether the critic stays alive and the generator
+follows: all options make the same steps from one stage 1, and the critic's distance and gradient are recorded too.
+
 PHOTOS is a folder of training photos of which `cascade data folder PHOTOS --test 0.1` has put some aside; on
 those each option is measured, so nothing is chosen on the test sets. An option changes one thing and sees as many
 pixels as the others, unless it is named after that: what is compared is what a processor learns in a few minutes.
@@ -18,11 +21,15 @@ from cascade_lab.data.overlap import refuse_overlap
 from cascade_lab.evaluation import records
 from cascade_lab.evaluation.evaluate import evaluate
 from cascade_lab.evaluation.methods import Method, from_network, restore_all, without_training
-from cascade_lab.evaluation.protocol import Protocol
+from cascade_lab.evaluation.perception import detail_share
+from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import profiles, stages
 from cascade_lab.training.profiles import Profile
 
 CROPS = 19_200  # of the profile's size, seen by each option
+# The weights are such that the three terms' gradients at stage 1's images are about as large, with the authors' VGG-16.
+GAME = {"critic_sees": "center", "perceptual_weight": 2e-8, "adversarial_weight": 0.01}
+GAME |= {"stage1_steps": CROPS // 16, "stage2_steps": 300}
 OPTIONS = {
     1: {
         "as in the profile": {},
@@ -34,6 +41,18 @@ OPTIONS = {
         "wider": {"generator_widths": (48, 64, 128, 256, 256)},
         "Laplace start": {"generator_fill": "laplace"},
         "crops at 1:1 only": {"scale": (0.0, 0.0)},
+    },
+    2: {
+        "balanced": GAME,
+        "adversarial weight 0.1": GAME | {"adversarial_weight": 0.1},
+        "adversarial weight 1": GAME | {"adversarial_weight": 1.0},
+        "5 critic steps": GAME | {"critic_steps": 5},
+        "clipped at 0.03": GAME | {"critic_clip": 0.03},
+        "clipped at 0.1": GAME | {"critic_clip": 0.1},
+        "critic's rate 2e-4": GAME | {"critic_rate": 2e-4},
+        "generator's rate 2e-4": GAME | {"stage2_rate": 2e-4},
+        "perceptual weight 2e-7": GAME | {"perceptual_weight": 2e-7},
+        "no perceptual loss": GAME | {"perceptual_weight": 0.0},
     },
     3: {
         "as in the profile": {},
@@ -79,8 +98,20 @@ def restored(method: Method, photos: data.Photos, profile: Profile) -> list[dict
     return found
 
 
-SCORES = {1: filled, 3: restored}
-UNTRAINED = {1: "laplace", 3: "input"}
+def played(method: Method, photos: data.Photos, profile: Profile) -> list[dict]:
+    """Stage 2: as stage 1, and the fills' share of the true detail."""
+    found = filled(method, photos, profile)
+    for mode in ("crop", "resize"):
+        crops = data.test_crops(photos, profile.size, mode)
+        degraded = degraded_images(crops, Protocol(profile.size, profile.hole, mode))
+        value = detail_share(restore_all(method, degraded), crops, degraded.masks)
+        found.append({"mode": mode, "level": "none", "metric": "detail_share", "value": round(value, 4)})
+    return found
+
+
+SCORES = {1: filled, 2: played, 3: restored}
+UNTRAINED = {1: "laplace", 2: "laplace", 3: "input"}
+CURVES = ("distance", "critic_gradient")  # of stage 2, over the last quarter of the steps
 
 
 def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> list[dict]:
@@ -89,7 +120,10 @@ def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photo
     if steps not in changes:
         profile = profile.changed(**{steps: steps_of(stage, profile)})
     run = stages.train(stage, profile, photos, out)
-    found = SCORES[stage](from_network(*run.networks.values()), held_out, profile)
+    method = from_network(run.networks[stages.STAGES[stage].networks[0]])
+    found = SCORES[stage](method, held_out, profile)
+    last = pd.DataFrame(run.history[-max(1, len(run.history) // 4) :]).mean()
+    found += [{"mode": "", "level": "", "metric": name, "value": last[name]} for name in CURVES if name in last]
     return [{"steps": getattr(profile, steps), "seconds": run.record["seconds"], **row} for row in found]
 
 
@@ -97,6 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder of photos with a manifest.json")
     parser.add_argument("--stage", type=int, choices=OPTIONS, default=1, help="what is trained (default: 1)")
+    parser.add_argument(
+        "--vgg", default="caffe", help="of stage 2's perceptual loss, as the setting perceptual_weights"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the networks are kept (default: runs)")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the table")
     parser.add_argument("--force", action="store_true", help="replace a result that is there")
@@ -113,6 +150,7 @@ def main() -> None:
         found = SCORES[args.stage](without_training()[0][untrained], held_out, profiles.read("cpu", {}))
         rows = [{"option": untrained, **row} for row in found]
         for name, changes in OPTIONS[args.stage].items():
+            changes = changes | ({"perceptual_weights": args.vgg} if args.stage == 2 else {})
             found = measure(args.stage, changes, photos, held_out, args.runs)
             print(name, *(f"{row['metric']} {row['mode']} {row['level']}: {row['value']}" for row in found), flush=True)
             rows += [{"option": name, **row} for row in found]

@@ -178,6 +178,21 @@ class TestChoices:
         low, medium, high = (row["value"] for row in untouched)
         assert low > medium > high > 10
 
+    def test_a_choice_of_stage_2(self, tmp_path):
+        small = {**TINY, "size": 64, "hole": 28, "perceptual_weights": "random"}
+        changes = choices.OPTIONS[2]["clipped at 0.03"] | small
+        photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
+        rows = {(row["metric"], row["mode"]): row for row in choices.measure(2, changes, photos, held_out, tmp_path)}
+        assert {row["steps"] for row in rows.values()} == {2}
+        profile = profiles.read("cpu", changes)
+        nothing = choices.played(without_training()[0]["mean"], held_out, profile)
+        assert [row["value"] for row in nothing if row["metric"] == "detail_share"] == [0, 0]
+        assert rows.keys() == {
+            *((row["metric"], row["mode"]) for row in nothing),
+            *((name, "") for name in choices.CURVES),
+        }
+        assert rows["critic_gradient", ""]["value"] > 0
+
 
 class TestFeatures:
     def test_the_four_terms_are_those_of_the_loss(self):

@@ -2,10 +2,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torchvision.models import vgg16
+from torchvision.models import VGG16_Weights, vgg16
 
 from cascade_core.degradations import apply_mask, center_hole
-from cascade_core.losses import GeneratorLoss, PerceptualLoss, adversarial_loss, critic_loss, mse_loss
+from cascade_core.losses import (
+    NORMALIZATIONS,
+    GeneratorLoss,
+    PerceptualLoss,
+    adversarial_loss,
+    critic_loss,
+    mse_loss,
+)
 from cascade_core.models import Critic
 
 
@@ -55,6 +62,18 @@ class TestPerceptual:
         assert torch.equal(torch.random.get_rng_state(), state)
         assert torch.equal(again.features[0].weight, perceptual.features[0].weight)
         assert not torch.equal(other.features[0].weight, perceptual.features[0].weight)
+
+    @pytest.mark.parametrize(("name", "version"), [("caffe", "IMAGENET1K_FEATURES"), ("imagenet", "IMAGENET1K_V1")])
+    def test_weights_of_torchvision(self, name, version, perceptual, monkeypatch):
+        """Fetched by their hash and without a bar of their own, each under its own normalization."""
+        asked, state = [], {f"features.{k}": v + 1 for k, v in perceptual.features.state_dict().items()}
+        monkeypatch.setattr(
+            VGG16_Weights, "get_state_dict", lambda self, **options: asked.append((self.name, options)) or state
+        )
+        loaded = PerceptualLoss(name)
+        assert asked == [(version, {"progress": False, "check_hash": True})]
+        torch.testing.assert_close(loaded.features[0].weight, perceptual.features[0].weight + 1)
+        assert torch.equal(loaded.std.flatten(), torch.tensor(NORMALIZATIONS[name][1]))
 
     @pytest.mark.parametrize("convention", ["caffe", "imagenet"])
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -265,6 +265,15 @@ class TestOpenPhotos:
         with pytest.raises(ValueError, match="No such file"):
             found[3]
 
+    def test_a_part_takes_over_what_is_decoded(self, folder, monkeypatch):
+        monkeypatch.setattr(photos, "CACHE", 4 * 20 * 16 * 3)
+        found = open_photos(folder)
+        part = found[1:5]  # of which two are kept
+        shutil.rmtree(folder)
+        assert [part[index].getpixel((0, 0))[0] for index in (0, 1)] == [1, 2]
+        with pytest.raises(ValueError, match="No such file"):
+            part[2]
+
 
 class TestSplitByContent:
     """A folder that says nothing of a split: no manifest, no train or test, neither in it nor in its name."""

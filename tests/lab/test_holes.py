@@ -6,10 +6,11 @@ import pytest
 import scipy.ndimage
 import skimage.morphology
 import torch
+from tiny import TINY
 
-from cascade_lab import devices
+from cascade_lab import data, devices
 from cascade_lab.data.brush import brush_masks, rectangle_masks
-from cascade_lab.training import loop, plan, profiles
+from cascade_lab.training import loop, plan, profiles, stages
 
 
 def seeded(seed=0):
@@ -96,3 +97,18 @@ def test_batches_of_one_step_have_coins_of_their_own(photos):
 
 def test_the_paper_s_hole_stays(photos):
     assert all(training("center").masks(photos, devices.random_for("cpu", i)) is None for i in range(20))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_each_step_fills_the_holes_of_the_training_by_its_solver(number):
+    profile = profiles.read("smoke", {**TINY, "generator_fill": "laplace", "critic_steps": 2})
+    stage = stages.STAGES[number]
+    networks = {name: stages.build(name, profile) for name in stage.trains(profile)}
+    t = stages.prepare(stage, profile, devices.fabric_for("32-true", "cpu"), networks)
+    hole, seen = rectangle_masks(1, 32, 32, seeded()).expand(2, -1, -1, -1), []
+    t.masks = lambda photo, rng: hole
+    t.laplace = lambda images, masks: seen.append(masks) or images
+    batches = data.training_batches(data.open_photos(None, "train"), 32, 2, 0, 0, 3)
+    stage.step(t, batches, devices.random_for("cpu", 0))
+    assert len(seen) == {1: 1, 2: 3, 4: 1}[number]
+    assert all(torch.equal(masks, hole) for masks in seen)
