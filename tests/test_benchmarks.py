@@ -5,12 +5,25 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from tiny import TINY
 
 from benchmarks import __main__ as bench
-from benchmarks import book, card, choices, degradations, features, metrics, reference, restoring, rounds, training
+from benchmarks import (
+    book,
+    card,
+    choices,
+    degradations,
+    features,
+    metrics,
+    perception,
+    reference,
+    restoring,
+    rounds,
+    training,
+)
 from cascade_core.fills import laplace
 from cascade_core.losses import PerceptualLoss
 from cascade_core.metrics import composite
@@ -215,6 +228,68 @@ class TestFeatures:
         assert set(table["weights"]) == {"random"}
         with pytest.raises(SystemExit, match="holds results of weights random already"):
             features.main()
+
+
+class TestPerception:
+    @pytest.fixture
+    def images(self):
+        crops = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        chosen = {name: without_training()[0][name] for name in ("mean", "laplace")}
+        return perception.filled(chosen, crops, Protocol(32, 14))
+
+    def test_of_the_true_photos_all_is_perfect(self, images):
+        rows = pd.DataFrame(perception.measures(images, Protocol(32, 14), PerceptualLoss("random")))
+        assert set(rows["method"]) == {"photo", "mean", "laplace"}
+        found = rows[rows["measure"] != "spectrum"].pivot(index="method", columns="measure", values="value")
+        assert found.loc["photo"].to_dict() == {"psnr_hole": float("inf"), "detail_share": 1, "feature_distance": 0}
+        assert found.loc["mean", "detail_share"] == pytest.approx(0, abs=1e-9)
+        assert 0 < found.loc["laplace", "detail_share"] < 1
+        assert 5 < found.loc["laplace", "psnr_hole"] < 15
+        spectrum = rows[rows["measure"] == "spectrum"].pivot(index="frequency", columns="method", values="value")
+        assert list(spectrum.index) == list(range(7))
+        assert (spectrum["photo"] > spectrum["laplace"]).all()
+
+    def test_the_bias_of_the_frechet_distance_is_that_of_two_halves(self, images):
+        many = {name: image.repeat(6, 1, 1, 1) for name, image in images.items()}  # 16 samples each, of 256 features
+        rows = perception.measures(many, Protocol(32, 14), PerceptualLoss("random"))
+        found = {row["method"]: row["value"] for row in rows if row["measure"] == "frechet_distance"}
+        assert 0 < found["photo"] < min(found["laplace"], found["mean"])
+
+    def test_lpips_sees_the_hole_and_its_rim_from_minus_1_to_1(self, images):
+        def lpips(a, b):
+            assert a.shape == b.shape == (6, 3, 22, 22)
+            assert a.min() < -0.9
+            return (a - b).abs().mean((1, 2, 3))
+
+        rows = perception.measures(images, Protocol(32, 14), PerceptualLoss("random"), lpips)
+        found = {row["method"]: row["value"] for row in rows if row["measure"] == "lpips"}
+        assert found["photo"] == 0 < found["laplace"] < found["mean"]
+
+    def test_who_is_told_from_whom(self, images, monkeypatch):
+        asked = []
+        monkeypatch.setattr(perception.perception, "told_apart", lambda train, test: asked.append((train, test)) or 0.5)
+        monkeypatch.setattr(perception, "PAIRS", [("laplace", "mean"), ("laplace", "cascade")])
+        rows = list(perception.told_apart(images, images, Protocol(32, 14)))
+        wanted = [("laplace", "mean"), ("mean", "photo"), ("laplace", "photo")]
+        assert [(row["method"], row["other"]) for row in rows] == wanted
+        assert {fills.shape for sides in asked for side in sides for fills in side} == {(6, 3, 22, 22)}
+
+    def test_a_record(self, tmp_path, monkeypatch, capsys):
+        """On photos of the wheel in place of the three sets, with tiny settings."""
+        for split, folder in (("train", "train"), ("test", "bsd300"), ("test", "imagenet")):
+            (tmp_path / folder).mkdir()
+            for name, photo in list(data.open_photos(None, split).items())[:2]:
+                photo.resize((160, 140)).save(tmp_path / folder / f"{name.split('.')[0]}.png")
+        monkeypatch.setattr(perception, "MODES", ("crop",))
+        monkeypatch.setattr(perception.perception, "told_apart", lambda train, test: 0.5)
+        words = ["perception", str(tmp_path), "--vgg", "random", "--methods", "laplace", "--out", str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", words)
+        perception.main()
+        table = records.read_table(tmp_path / "out", "perception")
+        assert set(table["data_set"]) == {"BSD300", "ImageNet"}
+        assert {"photo", "laplace", "cascade", "cascade+"} <= set(table["method"])
+        record = records.read_runs(tmp_path / "out")["runs"][table["run"][0]]
+        assert record["lpips"] == ("no LPIPS" not in capsys.readouterr().out)
 
 
 class TestRecord:

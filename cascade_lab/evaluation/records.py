@@ -32,6 +32,7 @@ KEYS = {
     "benchmarks": ["device", "benchmark"],
     "choices": ["stage"],
     "features": ["weights"],
+    "perception": ["data_set", "mode", "method", "other"],
 }
 """Table -> what tells its rows apart, besides the images: a new run replaces the rows that agree with it in these."""
 RUNS = "runs.json"

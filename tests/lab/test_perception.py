@@ -67,3 +67,33 @@ class TestFrechet:
         assert 0 < perception.frechet_distance(a, b) < few / 10
         with pytest.raises(ValueError, match="second set has 16 samples of 16 features"):
             perception.frechet_distance(a, b[:16])
+
+
+def test_patch_features_are_means_of_the_maps(photos):
+    features = PerceptualLoss("random")
+    (maps,) = features.maps(photos, (perception.RELU3_1,))
+    found = perception.patch_features(features, photos, 2)
+    assert found.shape == (4 * 4, 256)
+    torch.testing.assert_close(found[5], maps[1, :, :8, 8:].mean((1, 2)))  # the second cell of the second photo
+
+
+class TestToldApart:
+    @pytest.fixture
+    def noise(self):
+        return torch.rand(96, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def test_a_blur_is_seen_on_photos_that_were_not_trained_on(self, noise):
+        smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+        pairs = (noise[:64], smooth[:64]), (noise[64:], smooth[64:])
+        assert perception.told_apart(*pairs, steps=60, batch=8) > 0.95
+
+    def test_nothing_to_see_is_a_guess(self, noise):
+        same = (noise[:64], noise[:64]), (noise[64:], noise[64:])
+        assert perception.told_apart(*same, steps=20, batch=8) == 0.5
+
+    def test_a_seed_gives_one_answer_and_touches_no_other_numbers(self, noise):
+        pairs = (noise[:64], noise[:64] * 0.97), (noise[64:], noise[64:] * 0.97)
+        state = torch.random.get_rng_state()
+        first, again = (perception.told_apart(*pairs, steps=5, batch=8, seed=3) for _ in range(2))
+        assert first == again
+        assert torch.equal(torch.random.get_rng_state(), state)
