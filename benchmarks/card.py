@@ -5,6 +5,11 @@ from cascade_lab.evaluation import records, tables
 from cascade_lab.training import checkpoints
 
 METRICS = ("psnr_hole", "ssim_whole_composited")
+METHODS = {"stage 1": "generator, MSE"}  # what the tables call the stages' weights
+PHOTOS = {
+    1000: "800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks",
+    9349: "these, and 8,349 of Flickr8k, ImageNet, Caltech-101, Pexels and COCO: `cascade data trainingset` makes them",
+}
 NOT_FOR = """## What they are not for
 
 - Faces, text, medical or forensic pictures: what stands in a hole afterwards is invented, however likely it looks.
@@ -29,30 +34,30 @@ def section(name: str) -> list[str]:
     about = checkpoints.read_about(path)
     record, settings = about["training"], about["settings"]
     photos, widths = record["photos"], "-".join(map(str, settings["generator_widths"]))
+    second = [f"Deblurring-denoising network of {settings['deblur_denoise_width']} channels."]
     lines = [
         f"## {path.name}",
         "",
         f"`{name}`, {path.stat().st_size / 1e6:.1f} MB in half precision.",
         f"Generator of {widths} channels that finds in the hole: {settings['generator_fill']}.",
-        f"Deblurring-denoising network of {settings['deblur_denoise_width']} channels.",
+        *(second if about["stage"] == 4 else ["`cascade train --from` goes on from it; `cascade` above did not."]),
         f"Hole {settings['hole']} px in {settings['size']} px.",
         "",
         f"Profile {about['profile']}, seed {record['seed']}; {record['device']}, {record['precision']},",
         f"PyTorch {record['versions']['torch']}, commit {record['commit']}. Trained on {photos['count']} photos",
-        f"(SHA-256 {photos['hash'][:16]}…): 800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks.",
+        f"(SHA-256 {photos['hash'][:16]}…): {PHOTOS[photos['count']]}.",
         "",
         *(trained(stage) for stage in published.trainings(name).values()),
         "",
-        "| photos | PSNR hole | SSIM whole, composited | the Laplace fill's |",
-        "| --- | --- | --- | --- |",
-        *measured(name),
+        *(measured(name) if name in published.NAMES else seen(name)),
     ]
     return [*lines, ""]
 
 
 def measured(name: str) -> list[str]:
     """Lines on what some weights fill a hole alone with, on each set of photos, beside the Laplace fill."""
-    rows, lines = records.read_table(published.folder(), "evaluations"), []
+    rows = records.read_table(published.folder(), "evaluations")
+    lines = ["| photos | PSNR hole | SSIM whole, composited | the Laplace fill's |", "| --- | --- | --- | --- |"]
     for (data_set, mode), part in rows[rows["level"] == "none"].groupby(["data_set", "mode"]):
         measures = tables.by_method(part)
         found = tables.table({method: measures[method] for method in (name, "laplace")}, METRICS)
@@ -61,9 +66,20 @@ def measured(name: str) -> list[str]:
     return lines
 
 
+def seen(name: str) -> list[str]:
+    """Lines on the fills of a stage's weights, beside the Laplace fill's."""
+    rows = records.read_table(published.folder(), "perception")
+    lines = ["| photos | PSNR hole | share of detail | the Laplace fill's |", "| --- | --- | --- | --- |"]
+    for (data_set, mode), part in rows.groupby(["data_set", "mode"]):
+        found = part[part["other"] == ""].pivot_table(index="method", columns="measure", values="value")
+        (psnr, share), smooth = (found.loc[m, ["psnr_hole", "detail_share"]] for m in (METHODS[name], "laplace"))
+        lines.append(f"| {data_set}, {mode} | {psnr:.2f} | {share:.3f} | {smooth.iloc[0]:.2f}, {smooth.iloc[1]:.3f} |")
+    return lines
+
+
 def main() -> None:
     lines = ["# The weights", "", "Made from the records by `python -m benchmarks.card`.", ""]
-    for name in published.NAMES:
+    for name in [*published.NAMES, *published.STAGES]:
         lines += section(name)
     text = "\n".join([*lines, NOT_FOR])
     checkpoints.write_atomically(published.folder() / "WEIGHTS.md", lambda file: file.write_text(text))

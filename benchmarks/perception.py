@@ -60,7 +60,7 @@ def measures(
         }
         sample = perception.patch_features(features, part)
         if len(sample) > 2 * sample.shape[1]:  # of the photos themselves, the distance of two halves is the bias
-            half = sample[::2], sample[1::2]
+            half = sample.chunk(2)
             values["frechet_distance"] = perception.frechet_distance(*(half if name == PHOTO else (sample, real)))
         if lpips is not None:
             with torch.no_grad():

@@ -10,6 +10,7 @@ from cascade_lab.training import checkpoints
 
 CRITICS = ("critic", "discriminator")  # networks in weights files that restore nothing
 NAMES = {"cascade": "cascade.safetensors", "cascade+": "cascade-plus.safetensors"}
+STAGES = {"stage 1": "cascade-stage1.safetensors"}  # single stages of the paper's, to look at and to train on from
 
 
 def folder() -> Path:
@@ -19,22 +20,23 @@ def folder() -> Path:
 
 
 def weights(name: str = "cascade") -> Path:
-    """The weights file of the paper's ``"cascade"``, or of ``"cascade+"``, which starts from the Laplace fill.
+    """The weights file of the paper's ``"cascade"``, of ``"cascade+"`` with its Laplace fill, or of a stage.
 
     Raises:
         ValueError: no such name, or the file is not there.
     """
-    if name not in NAMES:
-        raise ValueError(f"there are no weights {name!r}; there are {', '.join(NAMES)}")
-    path = folder() / NAMES[name]
+    files = NAMES | STAGES
+    if name not in files:
+        raise ValueError(f"there are no weights {name!r}; there are {', '.join(files)}")
+    path = folder() / files[name]
     if not path.is_file():
-        raise ValueError(f"{path} is missing: train stage 4, or take a whole copy of the repository")
+        raise ValueError(f"{path} is missing: take a whole copy of the repository")
     return path
 
 
 def available() -> list[Path]:
     """The weights files of the package that are there."""
-    return [path for file in NAMES.values() if (path := folder() / file).is_file()]
+    return [path for file in (NAMES | STAGES).values() if (path := folder() / file).is_file()]
 
 
 def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:

@@ -1,10 +1,12 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 
+from cascade_core import degradations
 from cascade_core.degradations import (
     HOLE_COLOR,
     KERNEL_SIZE,
@@ -127,6 +129,23 @@ class TestMotionKernels:
         assert (kernels[:, 0, 2, 2] == 1).all()
         assert kernels.sum() == 2
 
+    def test_is_the_path_of_its_docstring(self):
+        """Point by point: a constant velocity and seven cosines, integrated, centered, scaled, each on four pixels."""
+        draws = torch.randn(1, 2, 8, generator=seeded(3)).double().numpy()[0]
+        time = (np.arange(256) + 0.5) / 256
+        path = draws[:, :1] * time
+        for k in range(1, 8):
+            path = path + draws[:, k : k + 1] * math.sqrt(2) * np.sin(math.pi * k * time) / (math.pi * k**2)
+        path -= path.mean(1, keepdims=True)
+        path *= 7 / 2 / np.hypot(*path).max()
+        wanted = np.zeros((9, 9))
+        for x, y in path.T:
+            left, top = math.floor(x), math.floor(y)
+            for column, row in product((left, left + 1), (top, top + 1)):
+                wanted[row + 4, column + 4] += (1 - abs(x - column)) * (1 - abs(y - row)) / 256
+        kernel = motion_kernels(torch.tensor([7.0]), 9, seeded(3))[0, 0]
+        np.testing.assert_allclose(kernel, wanted, atol=1e-5)
+
     def test_extent_is_the_length(self):
         """The farthest tap lies length / 2 from the middle, to within the pixel over which bilinear weights spread."""
         length = torch.tensor([2.0, 5.5, 9.0, 14.3, 20.0])
@@ -188,6 +207,11 @@ class TestBlur:
         images = photos[..., : size[0], : size[1]]
         kernels, _ = sample(MIX, 4, seeded(6))
         torch.testing.assert_close(_convolve_by_fourier(images, kernels), blur(images, kernels), rtol=0, atol=3e-6)
+
+    def test_a_processor_convolves_directly(self, photos, monkeypatch):
+        """By Fourier it would take some ten times as long."""
+        monkeypatch.setattr(degradations, "_convolve_by_fourier", None)
+        assert blur(photos, torch.ones(1, 1, 3, 3) / 9).shape == photos.shape
 
     @pytest.mark.parametrize("convolve", [blur, _convolve_by_fourier])
     def test_does_not_move_the_photo(self, convolve):
@@ -267,8 +291,9 @@ class TestNoise:
 
     def test_unit(self):
         """A sigma of 255 is a standard deviation of 1."""
-        noise = add_noise(torch.zeros(1, 1, 8, 8), 255.0, seeded())
-        assert torch.equal(noise, torch.randn(1, 1, 8, 8, generator=seeded()))
+        for kind in (torch.float32, torch.float64):  # drawn in the images' own precision
+            noise = add_noise(torch.zeros(1, 1, 8, 8, dtype=kind), 255.0, seeded())
+            assert torch.equal(noise, torch.randn(1, 1, 8, 8, generator=seeded(), dtype=kind))
 
     def test_refuses(self, photos):
         images = photos[:2]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -96,6 +98,44 @@ class TestInpaintingGenerator:
     def test_refuses_other_widths(self):
         with pytest.raises(ValueError, match="five convolutions"):
             InpaintingGenerator((8, 8))
+
+
+def leaves(network: nn.Module) -> list[str]:
+    """Each layer with all of its settings, in order, in the words of this version of PyTorch."""
+    return [repr(module) for module in network.modules() if not list(module.children())]
+
+
+class TestLayers:
+    """Every layer with its kernel, stride, padding, bias and slope."""
+
+    def test_generator(self):
+        wanted, widths = [], (3, 4, 5, 6, 7, 8)
+        for before, after in pairwise(widths):
+            wanted += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+        for _ in range(2):
+            wanted += [nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+            wanted += [nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8)]
+        for before, after in pairwise(reversed(widths[1:])):
+            wanted += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        wanted.append(nn.ConvTranspose2d(4, 3, 4, 2, 1))
+        assert leaves(InpaintingGenerator(widths[1:], 2)) == [*map(repr, wanted)]
+
+    def test_critic(self):
+        wanted, before = [], 3
+        for after, count in ((4, 2), (5, 2), (6, 3), (7, 3), (8, 3)):
+            for i in range(count):
+                stride, first = 2 if i == count - 1 else 1, before == 3
+                wanted.append(nn.Conv2d(before, after, 3, stride, 1, bias=first))
+                wanted += [nn.LeakyReLU(0.2)] if first else [nn.BatchNorm2d(after, eps=1e-12), nn.LeakyReLU(0.2)]
+                before = after
+        wanted += [nn.Flatten(), nn.Linear(8 * 2 * 2, 9), nn.LeakyReLU(0.2), nn.Linear(9, 1)]
+        assert leaves(Critic(64, (4, 5, 6, 7, 8), 9)) == [*map(repr, wanted)]
+
+    def test_deblurring_denoising_network(self):
+        wanted = [nn.Conv2d(3, 8, 3, 1, 1), nn.LeakyReLU(0.001)]
+        wanted += 6 * [nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.LeakyReLU(0.001)]
+        wanted.append(nn.Conv2d(8, 3, 3, 1, 1))
+        assert leaves(DeblurDenoiseNet(8)) == [*map(repr, wanted)]
 
 
 class TestCritic:
