@@ -2,12 +2,13 @@
 
 FOLDER holds photos as for `benchmarks.reference`: train, bsd300 and imagenet. Each method fills the holes of both test
 sets; measured are PSNR, the share of the true detail, the radial power spectrum, distances of VGG-16's features, and
-how often a small network tells two methods apart, trained on training photos, asked on the test photos. With the
-package lpips and its weights at hand, LPIPS too. The table of the folder of results gets a row a measure.
+how often a small network tells two methods apart, trained on training photos, asked on the test photos, at 1:1. With
+the package lpips and its weights at hand, LPIPS too. The table of the folder of results gets a row a measure.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cascade_lab.training.naming import hash_of
 
 PHOTO = "photo"  # the true photo among the methods
 RIM = 4  # px of known pixels around the hole, which is what an eye compares a fill with
-TRAINED_ON = 1000  # photos that the network learns on which tells methods apart
+TRAINED_ON = 500  # photos that the network learns on which tells methods apart
 PAIRS = [("generator, MSE", "generator"), ("generator, MSE", "cascade"), ("generator+, MSE", "generator+")]
 PAIRS += [("generator+, MSE", "cascade+"), ("laplace", "cascade")]
 
@@ -70,11 +71,16 @@ def measures(
             yield {**row, "measure": "spectrum", "frequency": frequency, "value": power}
 
 
+def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Those of `PAIRS` that are there, and each of their methods with the photo."""
+    pairs = [pair for pair in PAIRS if set(pair) <= set(names)]
+    return [*pairs, *((name, PHOTO) for name in dict.fromkeys(chain(*pairs)))]
+
+
 def told_apart(train: Mapping[str, Tensor], test: Mapping[str, Tensor], protocol: Protocol) -> Iterator[dict]:
-    """A row for each pair of `PAIRS` that is there, and for each method and the photo."""
+    """A row for each of `pairs_of` the methods."""
     seen = [protocol.hole + 2 * RIM] * 2
-    pairs = [pair for pair in PAIRS if set(pair) <= set(test)] + [(name, PHOTO) for name in test if name != PHOTO]
-    for pair in pairs:
+    for pair in pairs_of(test):
         sides = [tuple(center_crop(images[name], seen) for name in pair) for images in (train, test)]
         row = {"method": pair[0], "other": pair[1], "measure": "told_apart", "images": len(test[PHOTO])}
         yield {**row, "value": perception.told_apart(*sides)}
@@ -106,7 +112,9 @@ def main() -> None:
         usable, missing = methods.without_training()
         if unknown := [name for name in args.methods if name not in usable]:
             raise ValueError(f"{unknown[0]}: {missing.get(unknown[0], 'no such method')}")
-        chosen = {name: usable[name] for name in args.methods} | methods.from_weights(*args.weights)
+        networks = methods.from_weights(*args.weights)
+        chosen = {name: usable[name] for name in args.methods}
+        chosen |= {name: method for name, method in networks.items() if not name.startswith("inpainted")}
         train = data.open_photos(args.folder / "train", whole=True)
         for folder, label in SETS.items():
             test = open_test_photos([str(args.folder / folder)])
@@ -114,8 +122,11 @@ def main() -> None:
             for mode in MODES:
                 protocol = Protocol(mode=mode)
                 images = filled(chosen, data.test_crops(test, protocol.size, mode), protocol)
-                learned = filled(chosen, data.test_crops(train[:TRAINED_ON], protocol.size, mode), protocol)
-                rows = [*measures(images, protocol, features, lpips), *told_apart(learned, images, protocol)]
+                rows = list(measures(images, protocol, features, lpips))
+                if mode == "crop":
+                    compared = {name: chosen[name] for pair in pairs_of(chosen) for name in pair if name != PHOTO}
+                    learned = filled(compared, data.test_crops(train[:TRAINED_ON], protocol.size, mode), protocol)
+                    rows += told_apart(learned, images, protocol)
                 table = pd.DataFrame(rows).assign(data_set=label, mode=mode).astype({"frequency": "Int64"})
                 record = {
                     "kind": "perception",
