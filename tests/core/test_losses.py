@@ -7,6 +7,7 @@ from torchvision.models import VGG16_Weights, vgg16
 from cascade_core.degradations import apply_mask, center_hole
 from cascade_core.losses import (
     NORMALIZATIONS,
+    TAPS,
     GeneratorLoss,
     PerceptualLoss,
     adversarial_loss,
@@ -55,6 +56,16 @@ class TestPerceptual:
         assert output.grad.abs().sum() > 0
         assert target.grad is None
         assert not any(p.requires_grad for p in perceptual.parameters())
+
+    def test_stops_after_the_last_layer_that_is_compared(self, perceptual):
+        """Up to relu4_3, on which `_vgg_state` counts; nobody computes what nobody compares."""
+        assert len(perceptual.features) == 23
+        assert [type(perceptual.features[tap]) for tap in TAPS] == [nn.ReLU] * 4
+
+    def test_the_default_is_the_training_on_imagenet(self, perceptual, monkeypatch):
+        state = {f"features.{k}": v for k, v in perceptual.features.state_dict().items()}
+        monkeypatch.setattr(VGG16_Weights, "get_state_dict", lambda self, **options: state)
+        assert PerceptualLoss().weights == "imagenet"
 
     def test_one_seed_one_network(self, perceptual):
         state = torch.random.get_rng_state()
