@@ -101,7 +101,7 @@ def _equations(hole: bytes, height: int, width: int) -> tuple[SuperLU, sparse.cs
     Both depend on the mask alone, so images that share it, in a batch or in a training, share them.
     """
     missing: NDArray[np.bool_] = np.frombuffer(hole, bool)
-    shape = tuple(length for length in (height, width) if length > 1)  # SciPy is wrong along an axis of one pixel
+    shape = (height, width) if min(height, width) > 1 else (height * width,)  # SciPy errs along an axis of one px
     rows = sparse.csr_array(LaplacianNd(shape, boundary_conditions="neumann", dtype=float).tosparse())[missing]
     # The negative matrix is symmetric and positive definite: an order made for such matrices, and no pivoting.
     factor = splu(-rows[:, missing].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})

@@ -37,6 +37,9 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help
 Seed = Annotated[int, typer.Option(min=0)]
 Minutes = Annotated[float, typer.Option(help="stop, saved, after so long (exit status 75); the same command goes on")]
 Force = Annotated[bool, typer.Option("--force", help="replace files that are there")]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="mean over eight flips and turns: a little better, eight times the time")
+]
 TestPhotos = Annotated[
     list[str], typer.Option(metavar="FOLDER", help="test photos; given again, taken together (scikit-image's)")
 ]
@@ -60,6 +63,7 @@ def evaluate(
     hole: Annotated[int, typer.Option(help="of the hole, px")] = 56,
     mode: Mode = "crop",
     level: Annotated[str, typer.Option(help="of blur and noise: none, low, medium or high")] = "none",
+    ensemble: Ensemble = False,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
@@ -69,7 +73,7 @@ def evaluate(
     from cascade_lab.evaluation.evaluate import Asked, evaluate_photos
     from cascade_lab.evaluation.protocol import Protocol, open_test_photos
 
-    asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device).device)
+    asked = Asked(methods, weights, vgg, train, crops, devices.fabric_for("32-true", device).device, ensemble)
     protocol = Protocol(size, hole, mode, level, seed)
     evaluate_photos(
         asked, open_test_photos(photos), name or Path([*photos, "scikit-image"][0]).name, protocol, out, force
@@ -202,6 +206,7 @@ def restore(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="trained weights of stage 4 (default: the package's cascade+)")
     ] = None,
+    ensemble: Ensemble = False,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
@@ -214,7 +219,7 @@ def restore(
     weights = weights or published.weights("cascade+")
     photo_files.check_outputs(filter(None, (inpainted, out)), filter(None, (photo, mask, weights)), force)
     where = fabric_for("32-true", device).device
-    for line in photo_files.restore_files(photo, mask, out, inpainted, weights, deblur, where):
+    for line in photo_files.restore_files(photo, mask, out, inpainted, weights, deblur, where, ensemble):
         typer.echo(line, err=line.startswith("note: "))
 
 

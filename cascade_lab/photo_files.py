@@ -50,7 +50,14 @@ class Photo(NamedTuple):
 
 
 def restore_files(
-    source: Path, mask_file: Path | None, out: Path, inpainted: Path | None, weights: Path, deblur: bool, device: Any
+    source: Path,
+    mask_file: Path | None,
+    out: Path,
+    inpainted: Path | None,
+    weights: Path,
+    deblur: bool,
+    device: Any,
+    ensemble: bool = False,
 ) -> Iterator[str]:
     """Restore a photo from file to file; yields what to tell: notes of what is lost, and each file that was written.
 
@@ -76,7 +83,7 @@ def restore_files(
                 bar.total = total
                 bar.update(done - bar.n)
 
-            result = restore(photo.pixels, mask, networks, settings, deblur, show, in_place=not inpainted)
+            result = restore(photo.pixels, mask, networks, settings, deblur, show, not inpainted, ensemble)
     except ValueError as error:  # the photo and the mask are checked: it is the weights
         raise ValueError(f"{weights}: {error}") from error
     if "alpha" in photo.extras and mask is not None:

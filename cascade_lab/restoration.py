@@ -24,6 +24,7 @@ from cascade_core.degradations import apply_mask, center_hole
 from cascade_core.fills import generator_input, laplace
 from cascade_core.models import Cascade, DeblurDenoiseNet, Restoration
 from cascade_lab import devices
+from cascade_lab.variants import SelfEnsemble
 
 COARSE = 1024  # px, side of the copy on which the shape of the mask is looked at
 REACH = 8  # px around a pixel that the second network sees: one for each of its 3x3 convolutions
@@ -70,6 +71,7 @@ def restore(
     deblur: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     in_place: bool = False,
+    ensemble: bool = False,
 ) -> Restoration[np.ndarray]:
     """Restore a photo: the generator's image and the final one, bytes ``(H, W, 3)``.
 
@@ -81,6 +83,7 @@ def restore(
         deblur: remove blur and noise from the whole photo; otherwise the known pixels come back as they were.
         progress: called with the windows and tiles that are done, and their number.
         in_place: make the photo itself the final image, and return it as both, which takes no more memory.
+        ensemble: take the mean over eight flips and turns, `variants.SelfEnsemble`, which takes eight times as long.
 
     Raises:
         ValueError: the mask does not fit or hides everything, a network that is needed is not among them, or one
@@ -98,12 +101,12 @@ def restore(
     if windows:
         smooth_fill(result.restored, holes)
     for done, (window, before) in enumerate(with_earlier(windows), 1):
-        inpainted, restored = look(result.restored, holes, window, networks, settings)
+        inpainted, restored = look(result.restored, holes, window, networks, settings, ensemble)
         if not in_place:
             paint(inpainted, result.inpainted, window, before, holes)
         paint(restored, result.restored, window, before, holes)
         progress(done, len(windows) + tiles)
-    rest = deblurred(result.restored, networks["deblur_denoise"], TILE) if deblur else ()
+    rest = deblurred(result.restored, networks["deblur_denoise"], TILE, REACH, ensemble) if deblur else ()
     for done, (rows, columns, clean) in enumerate(rest, len(windows) + 1):
         known = ~holes[rows, columns]  # the holes went through it already, window by window
         np.copyto(result.restored[rows, columns], clean, where=known[..., None])
@@ -139,7 +142,12 @@ def as_mask(values: np.ndarray, shape: Sequence[int] | None = None) -> np.ndarra
 
 
 def look(
-    photo: np.ndarray, holes: np.ndarray, window: Window, networks: Networks, settings: Mapping[str, Any]
+    photo: np.ndarray,
+    holes: np.ndarray,
+    window: Window,
+    networks: Networks,
+    settings: Mapping[str, Any],
+    ensemble: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What the networks make of one window: the generator's image and the final one, ``(1, 3, size, size)``."""
     size = settings["size"]
@@ -149,7 +157,7 @@ def look(
         if not seen.all():  # it is not blind: nothing is hidden that is known, wherever it lies
             masks = torch.from_numpy(seen)[None, None].float()
     images = apply_mask(cut(photo, window, size), masks, settings["hole_color"])
-    return run(networks, generator_input(images, masks, networks["generator"].fill))
+    return run(networks, generator_input(images, masks, networks["generator"].fill), ensemble)
 
 
 def sees_mask(networks: Networks) -> bool:
@@ -158,10 +166,11 @@ def sees_mask(networks: Networks) -> bool:
 
 
 @torch.no_grad()
-def run(networks: Networks, images: Tensor) -> tuple[Tensor, Tensor]:
+def run(networks: Networks, images: Tensor, ensemble: bool = False) -> tuple[Tensor, Tensor]:
     """The generator's image and the final one, which are the same where there is no second network."""
     network = Cascade(networks["generator"], networks.get("deblur_denoise")).eval()
-    return network(images.to(next(network.parameters()).device))
+    images = images.to(next(network.parameters()).device)
+    return SelfEnsemble(network)(images) if ensemble else network(images)
 
 
 def cover(
@@ -383,7 +392,7 @@ def strips(low: int, high: int, step: int = STRIP) -> Iterator[slice]:
 
 @torch.no_grad()
 def deblurred(
-    photo: np.ndarray, network: DeblurDenoiseNet, tile: int = TILE, reach: int = REACH
+    photo: np.ndarray, network: DeblurDenoiseNet, tile: int = TILE, reach: int = REACH, ensemble: bool = False
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Deblur a photo tile by tile; the caller may write each tile into the photo at once.
 
@@ -392,6 +401,7 @@ def deblurred(
         network: a deblurring-denoising network.
         tile: side of a tile in px.
         reach: px around a tile that the network is given, too. With fewer than ``REACH`` the tiles have borders.
+        ensemble: as in `restore`.
 
     Yields:
         Rows, columns and bytes of a tile.
@@ -403,6 +413,7 @@ def deblurred(
         raise ValueError(f"a tile must be at least 1 px wide and no less than the reach, got {tile} and {reach} px")
     height, width = photo.shape[:2]
     clean, device = quick(network), next(network.parameters()).device
+    clean = SelfEnsemble(clean) if ensemble else clean
     above = photo[:0]
     for rows in strips(0, height, tile):
         first = rows.start - len(above)

@@ -5,7 +5,9 @@ convolutions leave a grid. The one here stays at a quarter of the resolution, lo
 enlarges by nearest neighbors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +124,34 @@ class PatchCritic(nn.Module):
         check_tensor(images, "the critic's images", ("N", 4, "H", "W"))
         scores: Tensor = self.layers(images)
         return scores
+
+
+class SelfEnsemble(nn.Module):
+    """A network's mean over the eight flips and quarter turns of its input, each turned back, in eight times the time.
+
+    What a network errs by itself turns with the photo and averages out.
+
+    Args:
+        network: maps images to images, or to a `Restoration` of them.
+
+    Reference: Timofte et al., Seven ways to improve example-based single image super resolution (2016).
+    """
+
+    def __init__(self, network: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network = network
+        if hasattr(network, "fill"):
+            self.fill = network.fill
+
+    def forward(self, images: Tensor) -> Any:
+        outputs = []
+        for turns, mirrored in product(range(4), (False, True)):
+            output = self.network(torch.rot90(images.flip(3) if mirrored else images, turns, (2, 3)))
+            parts = [output] if isinstance(output, Tensor) else output
+            back = [torch.rot90(part, -turns, (2, 3)) for part in parts]
+            outputs.append([part.flip(3) if mirrored else part for part in back])
+        means = [torch.stack(each).mean(0) for each in zip(*outputs, strict=True)]
+        return means[0] if isinstance(output, Tensor) else type(output)(*means)
 
 
 def hinge_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:

@@ -61,13 +61,14 @@ class Asked:
     train: str | None = None  #: a folder of training photos, for k-NN and the chains
     crops: int = 12_000  #: how many training crops to take from them, 1 or more
     device: torch.device = torch.device("cpu")  #: where networks compute
+    ensemble: bool = False  #: networks by their mean over eight flips and turns; their names end in ", x8"
 
 
 def _resolve(asked: Asked, protocol: Protocol) -> tuple[list[str], dict[str, Method], list[Path]]:
     """The names that were asked for, the methods but those of `ON_PHOTOS`, and the weights in use."""
     usable, missing = methods.without_training()
     weights = list(asked.weights) or [path for path in published.available() if _fits(path, protocol)]
-    networks = methods.from_weights(*weights, device=asked.device, vgg=asked.vgg)
+    networks = methods.from_weights(*weights, device=asked.device, vgg=asked.vgg, ensemble=asked.ensemble)
     known = usable | networks
     trained = ON_PHOTOS[: 1 if protocol.level == "none" else 2] if asked.train else ()
     lacking = missing if asked.train else missing | dict.fromkeys(ON_PHOTOS, "it needs training photos, --train FOLDER")

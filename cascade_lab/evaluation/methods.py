@@ -22,6 +22,7 @@ from cascade_lab.baselines.context_encoder import context_encoder
 from cascade_lab.baselines.neural_patch_synthesis import NeuralPatchSynthesis
 from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, stages
+from cascade_lab.variants import SelfEnsemble
 
 Method = Callable[[Degraded], Tensor]
 """From degraded images ``(N, 3, H, W)`` and what degraded them to restored ones of the same shape."""
@@ -69,22 +70,26 @@ def from_cascade(cascade: Cascade) -> dict[str, Method]:
     return {f"inpainted{plus}": from_network(cascade, "inpainted"), f"cascade{plus}": from_network(cascade, "restored")}
 
 
-def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: str | None = None) -> dict[str, Method]:
+def from_weights(
+    *paths: str | Path, device: torch.device | str = "cpu", vgg: str | None = None, ensemble: bool = False
+) -> dict[str, Method]:
     """The methods that weights files hold.
 
     The file of stage 4 holds ``cascade``, and with it ``inpainted``, its image between the two networks. Other files
     hold ``generator`` (``generator, MSE`` if stage 1's; with "+" as in `from_cascade`), ``deblur_denoise`` or
     ``context encoder``; the first and the second together also make ``separate``, one after the other. With weights
     for a VGG-16 (``"imagenet"``, ``"random"`` or a path) the Context Encoder also brings ``neural patch synthesis``.
+    With ``ensemble`` the others are `SelfEnsemble`, and their names end in ", x8".
 
     Raises:
         ValueError: a file that is not a weights file, and two files with the same network.
     """
     methods, alone = dict[str, Method](), dict[str, Any]()
+    wrapped: Callable[[Any], Any] = SelfEnsemble if ensemble else lambda network: network
     for path in paths:
         networks = {name: n.to(device) for name, n in stages.load(path).items() if name not in published.CRITICS}
         if set(networks) == {"generator", "deblur_denoise"}:
-            found = from_cascade(Cascade(**networks).eval())
+            found = from_cascade(wrapped(Cascade(**networks).eval()))
         elif "context_encoder" in networks:
             content = context_encoder(networks["context_encoder"])
             found = {"context encoder": from_inpainter(content)}
@@ -93,14 +98,16 @@ def from_weights(*paths: str | Path, device: torch.device | str = "cpu", vgg: st
         else:
             stage = checkpoints.read_about(Path(path)).get("stage")
             named = {_name_alone(name, network, stage): network for name, network in networks.items()}
-            found = {name: from_network(network) for name, network in named.items()}
+            found = {name: from_network(wrapped(network)) for name, network in named.items()}
             alone |= named
         if twice := sorted(set(found) & set(methods)):
             raise ValueError(f"{path} holds the {twice[0]}, as does another of the weights files: give one of them")
         methods |= found
     if {"generator", "deblur_denoise"} <= set(alone):
-        methods["separate"] = from_network(Cascade(alone["generator"], alone["deblur_denoise"]).eval(), "restored")
-    return methods
+        joined = Cascade(alone["generator"], alone["deblur_denoise"]).eval()
+        methods["separate"] = from_network(wrapped(joined), "restored")
+    still = ("context encoder", "neural patch synthesis")
+    return {name if name in still or not ensemble else f"{name}, x8": method for name, method in methods.items()}
 
 
 def _name_alone(name: str, network: Any, stage: int | str | None) -> str:

@@ -149,8 +149,8 @@ def title(method: str) -> str:
     >>> title("patchmatch"), title("patchmatch, not run"), title("ours")
     ('PatchMatch', 'PatchMatch, not run', 'ours')
     """
-    name, *rest = method.partition(", not run")
-    return TITLES.get(name, name) + "".join(rest)
+    name, comma, rest = method.rpartition(", ")
+    return TITLES.get(method) or (TITLES.get(name, name) + comma + rest)
 
 
 def label(column: object) -> str:

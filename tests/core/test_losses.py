@@ -62,6 +62,17 @@ class TestPerceptual:
         assert len(perceptual.features) == 23
         assert [type(perceptual.features[tap]) for tap in TAPS] == [nn.ReLU] * 4
 
+    def test_random_weights_keep_the_size_of_the_maps(self, perceptual):
+        """torchvision's own initialization of VGG: He et al. by the outputs, biases at zero."""
+        for module in perceptual.features:
+            if isinstance(module, nn.Conv2d):
+                assert module.weight.std().item() == pytest.approx((2 / (9 * module.out_channels)) ** 0.5, rel=0.05)
+                assert module.bias.count_nonzero() == 0
+
+    def test_its_state_is_that_of_vgg(self, perceptual):
+        """The normalization is none of the weights, by which a record knows them."""
+        assert {key.partition(".")[0] for key in perceptual.state_dict()} == {"features"}
+
     def test_the_default_is_the_training_on_imagenet(self, perceptual, monkeypatch):
         state = {f"features.{k}": v for k, v in perceptual.features.state_dict().items()}
         monkeypatch.setattr(VGG16_Weights, "get_state_dict", lambda self, **options: state)

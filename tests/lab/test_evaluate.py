@@ -27,6 +27,7 @@ from cascade_lab.data import overlap
 from cascade_lab.evaluation import evaluate, methods, records, tables
 from cascade_lab.evaluation.protocol import Protocol, degraded_images
 from cascade_lab.training import checkpoints, profiles, stages
+from cascade_lab.variants import SelfEnsemble
 
 SMALL = Protocol(64, 28, "crop")
 TINY = profiles.read("smoke", {"generator_widths": (4,) * 5, "generator_blocks": 1, "deblur_denoise_width": 4})
@@ -120,6 +121,17 @@ class TestMethods:
             }
         for name, method in found.items():
             torch.testing.assert_close(method(degraded), expected[name])
+
+    def test_ensembles_of_networks(self, weights, photos):
+        degraded = degraded_images(photos, SMALL)
+        found = methods.from_weights(*weights.values(), ensemble=True)
+        plain = {"context encoder"}
+        assert {name.removesuffix(", x8") for name in found} == set(methods.from_weights(*weights.values()))
+        assert {name for name in found if not name.endswith(", x8")} == plain
+        cascade = SelfEnsemble(Cascade(**stages.load(weights[4])).eval())
+        with torch.no_grad():
+            torch.testing.assert_close(found["cascade, x8"](degraded), cascade(degraded.images).restored)
+        assert tables.title("generator, MSE, x8") == f"{tables.title('generator, MSE')}, x8"
 
     @pytest.mark.parametrize(
         ("fill", "stage", "name"),

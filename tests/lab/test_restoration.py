@@ -144,6 +144,17 @@ class TestHoles:
             assert (image[rows, columns] == part).all()
         assert (result.inpainted[mask] != result.restored[mask]).any()
 
+    def test_an_ensemble_turns_and_flips_with_the_photo(self, photo, lively):
+        square = photo[:96, :96]
+        mask = hole_at(square, *2 * [(96 - HOLE) // 2], HOLE, HOLE)  # in the center, where a turn leaves the window
+        result = restoration.restore(square, mask, lively, SETTINGS, deblur=True, ensemble=True)
+        turned = restoration.restore(np.rot90(square), np.rot90(mask), lively, SETTINGS, deblur=True, ensemble=True)
+        for one, other in zip(result, turned, strict=True):
+            assert np.abs(np.rot90(one).astype(int) - other).max() <= 1
+        plain = restoration.restore(square, mask, lively, SETTINGS, deblur=True)
+        assert (plain.inpainted != result.inpainted).any()
+        assert (plain.restored[~mask] != result.restored[~mask]).any()
+
     def test_a_scratch_is_filled_at_full_size(self):
         scratch = masks_of(100, 150)["scratch across"]
         row = list(restoration.cover(scratch, SIZE, HOLE))
@@ -388,6 +399,12 @@ class TestCommand:
         assert code == 0
         expected = restoration.restore(photo, pixels(folder / "mask.png"), lively, SETTINGS, deblur=True)
         assert (pixels(folder / "between.png") == expected.inpainted).all()
+        assert (pixels(folder / "out.png") == expected.restored).all()
+
+    def test_ensemble(self, folder, command, photo, lively):
+        checkpoints.save_weights(folder / "lively.safetensors", lively, {"settings": SETTINGS})
+        command("photo.png", "--mask", "mask.png", "--ensemble", "--weights", "lively.safetensors")
+        expected = restoration.restore(photo, pixels(folder / "mask.png"), lively, SETTINGS, ensemble=True)
         assert (pixels(folder / "out.png") == expected.restored).all()
 
     def test_deblurs_without_a_mask_and_without_a_generator(self, folder, command, photo):

@@ -8,6 +8,7 @@ import torch
 from cascade_core.degradations import center_hole
 from cascade_core.fills import generator_input
 from cascade_core.losses import PerceptualLoss
+from cascade_core.models import Cascade
 from cascade_core.steps import with_all_faults
 from cascade_lab import data, devices, variants
 from cascade_lab.training import profiles, stages
@@ -37,6 +38,40 @@ TINY = {
     "log_every": 1,
     "save_every": 1,
 }
+
+
+class TestSelfEnsemble:
+    @pytest.fixture
+    def network(self):
+        """Not symmetric in any way."""
+        torch.manual_seed(0)
+        return torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def test_by_hand(self, network):
+        images = torch.rand(2, 3, 5, 9)
+        expected = 0
+        for turns in range(4):
+            turned = torch.rot90(images, turns, (2, 3))
+            expected += torch.rot90(network(turned), -turns, (2, 3))
+            expected += torch.rot90(network(turned.flip(2)).flip(2), -turns, (2, 3))
+        torch.testing.assert_close(variants.SelfEnsemble(network)(images), expected / 8)
+
+    def test_it_turns_and_flips_with_the_photo(self, network):
+        ensemble, images = variants.SelfEnsemble(network), torch.rand(1, 3, 6, 4)
+        assert not torch.allclose(network(images.flip(3)), network(images).flip(3), atol=1e-3)
+        torch.testing.assert_close(ensemble(images.flip(3)), ensemble(images).flip(3))
+        torch.testing.assert_close(ensemble(images.rot90(1, (2, 3))), ensemble(images).rot90(1, (2, 3)))
+
+    def test_both_images_of_a_cascade(self):
+        profile = profiles.read("smoke", TINY)
+        networks = {name: stages.build(name, profile).eval() for name in ("generator", "deblur_denoise")}
+        for name in ("residual.weight", "residual.bias"):
+            torch.nn.init.normal_(networks["generator"].get_parameter(name), 0.0, 0.1)
+        cascade, images = Cascade(**networks).eval(), torch.rand(1, 4, 32, 32)
+        result, alone = variants.SelfEnsemble(cascade)(images), variants.SelfEnsemble(networks["generator"])(images)
+        assert variants.SelfEnsemble(cascade).fill == "laplace and mask"
+        torch.testing.assert_close(result.inpainted, alone)
+        assert result._fields == ("inpainted", "restored")
 
 
 class TestDilatedGenerator:
