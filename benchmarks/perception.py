@@ -51,6 +51,7 @@ def measures(
     masks = degraded_images(true, protocol).masks
     hole, seen = [protocol.hole] * 2, [protocol.hole + 2 * RIM] * 2
     real = perception.patch_features(features, center_crop(true, seen))
+    scale = real.square().mean().sqrt()  # so that the Fréchet distance does not depend on the size of the features
     for name, image in images.items():
         row = {"method": name, "other": "", "images": len(true)}
         part = center_crop(image, seen)
@@ -59,10 +60,12 @@ def measures(
             "detail_share": perception.detail_share(image, true, masks),
             "feature_distance": perception.feature_distance(features, part, center_crop(true, seen)).mean().item(),
         }
-        sample = perception.patch_features(features, part)
+        sample = perception.patch_features(features, part) / scale
         if len(sample) > 2 * sample.shape[1]:  # of the photos themselves, the distance of two halves is the bias
             half = sample.chunk(2)
-            values["frechet_distance"] = perception.frechet_distance(*(half if name == PHOTO else (sample, real)))
+            values["frechet_distance"] = perception.frechet_distance(
+                *(half if name == PHOTO else (sample, real / scale))
+            )
         if lpips is not None:
             with torch.no_grad():
                 values["lpips"] = lpips(2 * part - 1, 2 * center_crop(true, seen) - 1).mean().item()

