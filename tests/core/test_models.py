@@ -82,6 +82,11 @@ class TestInpaintingGenerator:
         by_hand = g.decoder[4](d) + photos  # the outermost skip adds the input
         torch.testing.assert_close(g(photos), by_hand)
 
+    def test_residual_block_by_hand(self):
+        block = trained(small_generator()).blocks[0]
+        x = torch.randn(2, 16, 4, 4)
+        torch.testing.assert_close(block(x), x + block.layers(x))
+
     def test_residual_block_adds_its_input(self):
         block = small_generator().blocks[0]
         nn.init.zeros_(block.layers[-1].weight)

@@ -179,6 +179,30 @@ class TestRun:
         assert [seen[k]["generator"] for k in range(8)] == [0.5 * factor for factor in factors]
         assert {rates["critic"] for rates in seen.values()} == {tiny.critic_rate}
 
+    def test_it_pauses_in_time_and_counts_its_seconds(self, runs, tiny, wheel, tmp_path, monkeypatch):
+        """By a clock on which a step takes 2 s, and so 4 s pass between two points of the loss curve."""
+        clock, bars = SimpleNamespace(now=100.0), []
+
+        def step(t, photos, rng):
+            clock.now += 2
+            return steps.step_1(t, photos, rng)
+
+        def bar(title, total, done):
+            bars.append((total, done))
+            return SimpleNamespace(update=lambda *_: None)
+
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        monkeypatch.setattr(loop, "Progress", bar)
+        slow, base = replace(stages.STAGES[1], step=step), job(tiny, wheel, tmp_path)
+        with pytest.raises(stages.Paused, match="paused at step 4 of 24"):
+            stages.fit(slow, replace(base, until=110.0))  # at 104 s half a point more than the next would fit
+        clock.now = 200.0
+        with pytest.raises(stages.Paused, match="paused at step 6 of 24"):
+            stages.fit(slow, replace(base, until=209.9))
+        stages.fit(slow, base)
+        assert bars == [(24, 0), (24, 4), (24, 6)]
+        assert stages.train(1, tiny, wheel, tmp_path).record["seconds"] == 48
+
     def test_a_saved_step_that_is_damaged_is_named(self, tiny, wheel, tmp_path):
         with pytest.raises(stages.Paused):
             stages.train(1, tiny, wheel, tmp_path, until=0.0)
