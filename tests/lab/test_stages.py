@@ -203,6 +203,19 @@ class TestRun:
         assert bars == [(24, 0), (24, 4), (24, 6)]
         assert stages.train(1, tiny, wheel, tmp_path).record["seconds"] == 48
 
+    def test_steps_are_saved_at_their_interval(self, tiny, wheel, tmp_path):
+        base, saved = job(tiny.changed(stage1_steps=10), wheel, tmp_path), []
+        resume = stages.folder_of(1, base) / checkpoints.RESUME
+
+        def step(t, photos, rng):
+            saved.append(torch.load(resume, weights_only=True)["step"] if resume.is_file() else None)
+            return steps.step_1(t, photos, rng)
+
+        stages.fit(replace(stages.STAGES[1], step=step), base)
+        assert tiny.save_every == 4
+        assert saved == [None] * 4 + [4] * 4 + [8] * 2
+        assert not resume.exists()
+
     def test_a_saved_step_that_is_damaged_is_named(self, tiny, wheel, tmp_path):
         with pytest.raises(stages.Paused):
             stages.train(1, tiny, wheel, tmp_path, until=0.0)
