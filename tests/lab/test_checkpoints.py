@@ -56,6 +56,16 @@ class TestWeights:
         assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Renamed first, it would be empty after a power cut."""
+    done, path = [], tmp_path / "a.txt"
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or sync(file))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append(os.stat(old).st_ino) or rename(old, new))
+    checkpoints.write_atomically(path, lambda file: file.write_text("whole"))
+    assert done == [path.stat().st_ino] * 2
+
+
 class TestSteps:
     def test_keeps_the_last(self, tmp_path):
         for step in (5, 10):

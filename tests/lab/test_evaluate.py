@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,15 @@ class TestMethods:
         found = methods.k_nearest(photos[:1])(degraded)
         torch.testing.assert_close(found[0], photos[0])  # the one neighbor there is
 
+    def test_a_chain_is_tuned_on_noise_that_is_not_the_tests(self, tuning, monkeypatch):
+        seeds, protocol = [], Protocol(64, 28, level="medium", seed=3)
+        monkeypatch.setattr(
+            methods, "degraded_images", lambda crops, other: seeds.append(other.seed) or degraded_images(crops, other)
+        )
+        methods.tuned_chain(tuning[:2], protocol)
+        assert len(seeds) == 1
+        assert seeds[0] != protocol.seed
+
     def test_tuned_chain_is_better_than_its_fill(self, photos, tuning):
         protocol = Protocol(64, 28, level="medium")
         method, steps = methods.tuned_chain(tuning, protocol)
@@ -197,6 +207,21 @@ def test_evaluate_measures_each_method_on_the_same_images(photos):
         assert found["laplace"][metric].tolist() == values.tolist()
     assert found["input"]["psnr_context"].tolist() == [float("inf")] * 4
     assert (found["laplace"]["seconds"] > 0).all()
+
+
+def test_seconds_are_those_of_an_image(photos, monkeypatch):
+    """By a clock on which a method takes 6 s for the four images."""
+    clock = SimpleNamespace(now=50.0)
+
+    def slow(degraded):
+        clock.now += 6
+        return degraded.images
+
+    monkeypatch.setattr(evaluate, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    results = evaluate.evaluate(
+        {"slow": slow, "slower": lambda degraded: slow(degraded._replace(images=slow(degraded)))}, photos, SMALL
+    )
+    assert results.groupby("method")["seconds"].unique().map(list).to_dict() == {"slow": [1.5], "slower": [3.0]}
 
 
 def test_a_terminal_shows_how_far_a_method_is(photos, monkeypatch):

@@ -203,6 +203,27 @@ class TestRun:
         assert bars == [(24, 0), (24, 4), (24, 6)]
         assert stages.train(1, tiny, wheel, tmp_path).record["seconds"] == 48
 
+    def test_each_step_has_random_numbers_of_its_own(self, tiny, wheel, tmp_path):
+        base, seeds = job(tiny.changed(stage1_steps=6), wheel, tmp_path), []
+
+        def step(t, photos, rng):
+            seeds.append(rng.initial_seed())
+            return steps.step_1(t, photos, rng)
+
+        stages.fit(replace(stages.STAGES[1], step=step), base)
+        assert seeds == [devices.random_for("cpu", 0, 1, number, 0).initial_seed() for number in range(6)]
+        assert len(set(seeds)) == 6
+
+    @pytest.mark.parametrize(("number", "level"), [(3, "low"), (4, "high")])
+    def test_stages_3_and_4_degrade_by_a_mix_of_their_own(self, number, level, tiny, wheel, monkeypatch):
+        profile = tiny.changed(stage3_mix={"low": 1.0}, stage4_mix={"high": 1.0})
+        stage, asked = stages.STAGES[number], []
+        networks = {name: stages.build(name, profile) for name in stage.trains(profile)}
+        t = stages.prepare(stage, profile, devices.fabric_for("32-true", "cpu"), networks)
+        monkeypatch.setattr(steps, "degrade", lambda *given: asked.append(dict(given[2])) or degrade(*given))
+        stage.step(t, data.training_batches(wheel, 32, 2, 0, 0, 1), devices.random_for("cpu", 0))
+        assert asked == [{level: 1.0}]
+
     def test_steps_are_saved_at_their_interval(self, tiny, wheel, tmp_path):
         base, saved = job(tiny.changed(stage1_steps=10), wheel, tmp_path), []
         resume = stages.folder_of(1, base) / checkpoints.RESUME
