@@ -53,7 +53,11 @@ def main() -> None:
         print(f"{name}\n    {survived[name]}")
     counted = len(names) - len(alike)
     noticed = len(names) - len(survived)
-    print(f"{noticed} of {counted} mutants noticed ({noticed / counted:.1%}); {len(alike)} more compute the same")
+    late = sum(status[name] not in (0, 1, 33) for name in names)
+    print(
+        f"{noticed} of {counted} mutants noticed ({noticed / counted:.1%}); {late} of these kept the tests from ending"
+    )
+    print(f"{len(alike)} more compute the same")
     sys.exit(noticed < 0.95 * counted)
 
 
