@@ -187,6 +187,15 @@ class TestOpenPhotos:
         assert found.skipped["05.png"].startswith("cannot be read")
         assert found.skipped["notes.txt"].startswith("not a photo")
 
+    def test_the_first_three_that_are_left_out_are_told(self, folder):
+        for number in range(4):
+            (folder / f"{number:02d}.png").write_text("no photo")
+        with pytest.warns(UserWarning) as warned:
+            found = open_photos(folder)
+        first = "; ".join(f"{name}: {why}" for name, why in sorted(found.skipped.items())[:3])
+        assert str(warned[0].message) == f"{found.source}: 4 files left out ({first})"
+        assert first.startswith("00.png: not a photo")
+
     def test_nothing_to_read(self, tmp_path):
         with pytest.raises(ValueError, match="no photo in .* can be read"):
             open_photos(tmp_path)
