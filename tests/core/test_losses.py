@@ -57,21 +57,17 @@ class TestPerceptual:
         assert target.grad is None
         assert not any(p.requires_grad for p in perceptual.parameters())
 
-    def test_stops_after_the_last_layer_that_is_compared(self, perceptual):
-        """Up to relu4_3, on which `_vgg_state` counts; nobody computes what nobody compares."""
-        assert len(perceptual.features) == 23
-        assert [type(perceptual.features[tap]) for tap in TAPS] == [nn.ReLU] * 4
-
-    def test_random_weights_keep_the_size_of_the_maps(self, perceptual):
-        """torchvision's own initialization of VGG: He et al. by the outputs, biases at zero."""
-        for module in perceptual.features:
+    def test_random_vgg(self):
+        """Up to relu4_3, by torchvision's own initialization: He et al. by the outputs, biases at zero."""
+        loss = PerceptualLoss("random")
+        assert len(loss.features) == 23
+        assert [type(loss.features[tap]) for tap in TAPS] == [nn.ReLU] * 4
+        for module in loss.features:
             if isinstance(module, nn.Conv2d):
                 assert module.weight.std().item() == pytest.approx((2 / (9 * module.out_channels)) ** 0.5, rel=0.05)
                 assert module.bias.count_nonzero() == 0
-
-    def test_its_state_is_that_of_vgg(self, perceptual):
-        """The normalization is none of the weights, by which a record knows them."""
-        assert {key.partition(".")[0] for key in perceptual.state_dict()} == {"features"}
+        # the normalization is none of the weights, by which a record knows them
+        assert {key.partition(".")[0] for key in loss.state_dict()} == {"features"}
 
     def test_the_default_is_the_training_on_imagenet(self, perceptual, monkeypatch):
         state = {f"features.{k}": v for k, v in perceptual.features.state_dict().items()}
