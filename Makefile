@@ -57,8 +57,9 @@ book: $(READY)
 pdf: $(READY)
 	@$(RUN) book/tools/pdf.py --html _build/html
 
+# A file's tests stay in one process, which makes what they share once.
 test: lint
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist loadfile
 
 pages-test: $(READY)
 	@$(RUN) -m pytest tests/book/test_pages.py

@@ -190,7 +190,7 @@ class TestOpenPhotos:
     def test_the_first_three_that_are_left_out_are_told(self, folder):
         for number in range(4):
             (folder / f"{number:02d}.png").write_text("no photo")
-        with pytest.warns(UserWarning) as warned:
+        with pytest.warns(UserWarning, match="4 files left out") as warned:
             found = open_photos(folder)
         first = "; ".join(f"{name}: {why}" for name, why in sorted(found.skipped.items())[:3])
         assert str(warned[0].message) == f"{found.source}: 4 files left out ({first})"
