@@ -8,7 +8,7 @@ METRICS = ("psnr_hole", "ssim_whole_composited")
 METHODS = {"stage 1": "generator, MSE"}  # what the tables call the stages' weights
 PHOTOS = {
     1000: "800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks",
-    9349: "these, and 8,349 of Flickr8k, ImageNet, Caltech-101, Pexels and COCO: `cascade data trainingset` makes them",
+    9349: "ImageNet's 800, BSDS500's 200, and 8,349 of other sets: `cascade data trainingset` makes them",
 }
 NOT_FOR = """## What they are not for
 
