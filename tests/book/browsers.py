@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -24,14 +25,8 @@ NEEDED = {  # what each is started with, and how Debian calls it
 }
 PATIENCE = 180  # seconds for whatever a slow machine with many jobs has to load or to compute
 KEYS = {"End": "\ue010", "Home": "\ue011", "ArrowLeft": "\ue012", "ArrowUp": "\ue013"}  # as WebDriver writes them
-OWN = (
-    ".google.com:443",
-    ".googleapis.com:443",
-    ".firefox.com:443",
-    ".mozilla.com:443",
-    ".mozilla.net:443",
-    ".mozilla.org:443",
-)  # what browsers ask by themselves
+OWN = (".google.com", ".googleapis.com", ".firefox.com", ".mozilla.com", ".mozilla.net", ".mozilla.org")
+"""The ends of the hosts that browsers ask by themselves, for updates say, some minutes after they were started."""
 WAITED = "const done = arguments[arguments.length - 1]; ({})(...arguments).then(done, e => done({{failed: String(e)}}))"
 Point = tuple[float, float]
 
@@ -69,7 +64,7 @@ def guarded() -> Iterator[tuple[str, list[str]]]:
 
     class Closed(Quiet):
         def refuse(self):
-            if not self.path.endswith(OWN):
+            if not (urlsplit(self.path).hostname or self.path.partition(":")[0]).endswith(OWN):  # CONNECT has no scheme
                 asked.append(self.path)
             self.send_error(502)
 

@@ -182,10 +182,10 @@ def painted(monkeypatch):
 def test_restore_looks_through_its_windows_on_the_device(painted, monkeypatch, fill):
     run, mode = restoration.run, FakeTensorMode(allow_non_fake_inputs=True)
 
-    def on_the_device(networks, images):
+    def on_the_device(networks, images, ensemble):
         assert images.device.type == "cpu"
         with mode:
-            return run(networks, images)
+            return run(networks, images, ensemble)
 
     monkeypatch.setattr(restoration, "run", on_the_device)
     with mode, torch.device("cuda"):
