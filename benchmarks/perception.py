@@ -119,6 +119,8 @@ def main() -> None:
         chosen = {name: usable[name] for name in args.methods}
         chosen |= {name: method for name, method in networks.items() if not name.startswith("inpainted")}
         train = data.open_photos(args.folder / "train", whole=True)
+        compared = {name: chosen[name] for pair in pairs_of(chosen) for name in pair if name != PHOTO}
+        learned = filled(compared, data.test_crops(train[:TRAINED_ON], Protocol().size, "crop"), Protocol())
         for folder, label in SETS.items():
             test = open_test_photos([str(args.folder / folder)])
             refuse_overlap(train, test)
@@ -127,8 +129,6 @@ def main() -> None:
                 images = filled(chosen, data.test_crops(test, protocol.size, mode), protocol)
                 rows = list(measures(images, protocol, features, lpips))
                 if mode == "crop":
-                    compared = {name: chosen[name] for pair in pairs_of(chosen) for name in pair if name != PHOTO}
-                    learned = filled(compared, data.test_crops(train[:TRAINED_ON], protocol.size, mode), protocol)
                     rows += told_apart(learned, images, protocol)
                 table = pd.DataFrame(rows).assign(data_set=label, mode=mode).astype({"frequency": "Int64"})
                 record = {

@@ -144,8 +144,9 @@ def train(
     fabric = fabric_for(chosen.precision, device, devices, nodes)
     if nodes > 1:
         check_folder(out, fabric)
-    for name in stages:
-        stage = int(name) if name.isdigit() else name
+    asked = [int(name) if name.isdigit() else name for name in stages]
+    training.stages.refuse_unused(given, asked, chosen)
+    for stage in asked:
         try:
             run = training.train(stage, chosen, opened, out, seed, fabric, until, given)
         except training.Paused as pause:

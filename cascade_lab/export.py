@@ -67,7 +67,7 @@ def about(weights: Path) -> dict[str, Any]:
     ``settings``; ``training``, the SHA-256 by which the training is known; the ``licence``.
     """
     header = checkpoints.read_about(weights)
-    record = header.get("training") or checkpoints.record_beside(weights) or {}
+    record = checkpoints.training_of(weights) or {}
     return {
         **{name: header["settings"][name] for name in ("size", "hole", "hole_color")},
         "fill": header["settings"].get("generator_fill", "color"),

@@ -41,10 +41,8 @@ def available() -> list[Path]:
 
 def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
     """The records of the trainings behind some weights, by stage; from the header of `weights`, whose errors it has."""
-    records = [checkpoints.read_about(weights(name))["training"]]
-    for record in records:
-        records += record.get("before", [])  # which are looked at in their turn
-    return {record["stage"]: record for record in sorted(records, key=lambda record: record["stage"])}
+    records = checkpoints.with_before(checkpoints.read_about(weights(name))["training"])
+    return {record["stage"]: dict(record) for record in sorted(records, key=lambda record: record["stage"])}
 
 
 def training(name: str = "cascade") -> str:

@@ -91,11 +91,12 @@ def _fits(weights: Path, protocol: Protocol) -> bool:
 def _refuse_trained_on(weights: Sequence[Path], test: data.Photos) -> None:
     """Raise ``ValueError``, which names photos, where weights were trained on test photos; warn where nobody can tell.
 
-    A training's record holds one hash over its photos, so they are looked into where they still lie.
+    A training's record holds one hash over its photos, so they are looked into where they still lie. The stages before
+    may have been trained on others.
     """
-    for path in weights:
-        told = (records.weights_record(path)["training"] or {}).get("photos", {})
-        source, mark = told.get("source"), told.get("hash")
+    trained = ((path, checkpoints.with_before(records.weights_record(path)["training"])) for path in weights)
+    photos = ((path, record.get("photos", {})) for path, behind in trained for record in behind)
+    for path, source, mark in dict.fromkeys((path, told.get("source"), told.get("hash")) for path, told in photos):
         if mark == test.hash:
             named = ", ".join(test.names[:3])
             raise ValueError(f"{path} was trained on all of these test photos, {named}: take others")

@@ -205,6 +205,14 @@ def training_of(weights: Path) -> dict[str, Any] | None:
     return record_beside(weights) or read_about(weights).get("training")
 
 
+def with_before(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The record of a training, and those of all trainings that it stands on."""
+    records = [record]
+    for each in records:
+        records += each.get("before", [])  # which are looked at in their turn
+    return records
+
+
 def finished(folder: Path) -> tuple[list[dict[str, float]], dict] | None:
     """The loss history and the record of a finished run; ``None`` if it is not finished.
 

@@ -188,6 +188,8 @@ def train(
     if stage not in TRAININGS:
         raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
     elsewhere = given_stages(given, profile)
+    if stage in elsewhere:
+        raise ValueError(f"{elsewhere[stage]} is of stage {stage} itself: leave out the file, or ask for a later stage")
     job = Job(profile, photos, Path(out), seed, fabric or devices.fabric_for(profile.precision), until, elsewhere)
     pending = [TRAININGS[s] for s in needed(stage, profile, elsewhere) if not checkpoints.finished(folder_of(s, job))]
     for each in pending:
@@ -274,6 +276,16 @@ def load(weights: str | Path) -> dict[str, Any]:
             network.load_state_dict({key: v.to(kinds.get(key, v.dtype)) for key, v in state.items()}, assign=True)
             networks[name] = network.eval()
     return networks
+
+
+def refuse_unused(given: Sequence[str | Path], asked: Sequence[int | str], profile: Profile) -> None:
+    """Raise ``ValueError`` for a given file from which none of the stages that are asked for starts."""
+    reached = {s for stage in asked if stage in TRAININGS for s in needed(stage, profile)}
+    for stage, path in given_stages(given, profile).items():
+        if stage not in reached:
+            raise ValueError(
+                f"{path} is of stage {stage}, from which none of the stages asked for starts: leave it out"
+            )
 
 
 def fit(stage: Stage, job: Job) -> None:

@@ -21,7 +21,8 @@ COLAB = f"""import os
 import sys
 
 if "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
-    %pip install -q "cascade-core[baselines] @ git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
+    address = "git+{REPOSITORY["url"]}@{REPOSITORY["branch"]}"
+    %pip install -q "cascade-core[baselines] @ {{address}}"
 """
 EXPORT = ("11_your_photo", "elsewhere")  # they write ONNX files
 EXPECTED = {"profile_name": "smoke", "data_folder": None, "runs_folder": "runs", "seed": 0}

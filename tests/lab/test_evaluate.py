@@ -455,11 +455,13 @@ class TestCommand:
         same = evaluate.evaluate({"laplace": methods.from_inpainter(laplace)}, crops, SMALL)
         assert rows["ssim_hole"].tolist()[:2] == pytest.approx(same["ssim_hole"].tolist(), abs=1e-5)
 
-    def trained_on(self, weights, photos, out):
-        """The weights, with a record that says on what they were trained."""
+    def trained_on(self, weights, photos, out, *before):
+        """The weights, with a record that says on what they were trained, and the stages before."""
         about = checkpoints.read_about(weights[4])
         network = stages.load(weights[4])
-        checkpoints.save_weights(out, network, about | {"training": {"photos": data.photos_record(photos)}})
+        record, *earlier = ({"photos": data.photos_record(each)} for each in (photos, *before))
+        record["before"] = earlier
+        checkpoints.save_weights(out, network, about | {"training": record})
         return out
 
     def test_weights_that_were_trained_on_a_test_photo_are_refused(self, folder, weights, tmp_path, monkeypatch):
@@ -474,6 +476,12 @@ class TestCommand:
         same = self.trained_on(weights, data.open_photos(folder, whole=True), tmp_path / "same.safetensors")
         with pytest.raises(SystemExit, match=r"same.safetensors was trained on all of these test photos, 0.png, 1.png"):
             self.run(folder, tmp_path / "r", "--weights", same)
+        (other := tmp_path / "other").mkdir()
+        Image.fromarray(np.random.default_rng(7).integers(0, 256, (80, 80, 3), np.uint8)).save(other / "0.png")
+        tested = data.open_photos(folder, whole=True)
+        late = self.trained_on(weights, data.open_photos(other, whole=True), tmp_path / "late.safetensors", tested)
+        with pytest.raises(SystemExit, match=r"late.safetensors was trained on all of these test photos, 0.png, 1.png"):
+            self.run(folder, tmp_path / "r", "--weights", late)
 
     @pytest.mark.filterwarnings("always")
     def test_weights_whose_training_photos_cannot_be_looked_into_are_named(self, folder, weights, tmp_path, capsys):

@@ -290,6 +290,19 @@ class TestGiven:
             stages.train(2, tiny.changed(generator_blocks=2), wheel, tmp_path, given=[file])
         assert not list(tmp_path.iterdir())
 
+    def test_the_stage_that_is_asked_for_is_not_given(self, runs, tiny, wheel, tmp_path):
+        file = runs[1][1].folder / checkpoints.WEIGHTS
+        with pytest.raises(ValueError, match="is of stage 1 itself: leave out the file, or ask for a later stage"):
+            stages.train(1, tiny, wheel, tmp_path, given=[file])
+
+    def test_a_file_that_nothing_starts_from_is_refused(self, runs, tmp_path, capsys):
+        files = [str(runs[1][stage].folder / checkpoints.WEIGHTS) for stage in (1, 3)]
+        given = [word for file in files for word in ("--from", file)]
+        with pytest.raises(SystemExit):
+            cli.main(["train", "2", *words(tmp_path, *given)[2:]])
+        assert f"{files[1]} is of stage 3, from which none of the stages asked for" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
     def test_two_files_of_one_stage_are_refused(self, runs, tiny, wheel, tmp_path):
         file = runs[1][1].folder / checkpoints.WEIGHTS
         with pytest.raises(ValueError, match="is of stage 1, and so is .*: give one of them"):
