@@ -47,7 +47,7 @@ def section(name: str) -> list[str]:
         f"PyTorch {record['versions']['torch']}, commit {record['commit']}. Trained on {photos['count']} photos",
         f"(SHA-256 {photos['hash'][:16]}…): {PHOTOS[photos['count']]}.",
         "",
-        *(trained(stage) for stage in published.trainings(name).values()),
+        *(trained(stage) for stage in published.every_training(name)),
         "",
         *(measured(name) if name in published.NAMES else seen(name)),
     ]

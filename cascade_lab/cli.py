@@ -128,7 +128,8 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines, which share the output folder")] = 1,
     given: Annotated[
-        list[Path], typer.Option("--from", metavar="FILE", help="weights of a stage to start from; repeat for more")
+        list[Path],
+        typer.Option("--from", metavar="FILE", help="weights of a stage before, or of this one; repeat for more"),
     ] = [],  # noqa: B006
     minutes: Minutes = math.inf,
 ) -> None:

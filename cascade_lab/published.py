@@ -40,9 +40,17 @@ def available() -> list[Path]:
 
 
 def trainings(name: str = "cascade") -> dict[int, dict[str, Any]]:
-    """The records of the trainings behind some weights, by stage; from the header of `weights`, whose errors it has."""
+    """The record of each stage behind some weights, where one was trained further that of the last training."""
+    return {record["stage"]: record for record in every_training(name)}
+
+
+def every_training(name: str = "cascade") -> list[dict[str, Any]]:
+    """The records of all trainings behind some weights, by stage and then in their order.
+
+    They stand in the header of `weights`, whose errors this has.
+    """
     records = checkpoints.with_before(checkpoints.read_about(weights(name))["training"])
-    return {record["stage"]: dict(record) for record in sorted(records, key=lambda record: record["stage"])}
+    return sorted(map(dict, reversed(records)), key=lambda record: record["stage"])
 
 
 def training(name: str = "cascade") -> str:
@@ -52,7 +60,7 @@ def training(name: str = "cascade") -> str:
         >>> training("cascade").startswith("trained on ")
         True
     """
-    records = trainings(name).values()
+    records = every_training(name)
     photos = {f"{record['photos']['count']:,}" for record in records}
     machines = " and ".join(sorted({record["device"] for record in records}))
     hours = sum(record["seconds"] for record in records) / 3600

@@ -121,6 +121,17 @@ def read_about(path: Path) -> dict[str, Any]:
         return about
 
 
+def networks_in(path: Path) -> set[str]:
+    """The names of the networks in a weights file; the weights are not read. Raises as `read_weights`."""
+    with opened(path) as (file, _):
+        return {_network(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
+
+
+def _network(key: str) -> str:
+    name = key.partition(".")[0]
+    return "deblur_denoise" if name == "refiner" else name  # of files from before the network got its name
+
+
 def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """The states in a weights file by network.
 
@@ -133,9 +144,7 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     for key, value in tensors.items():
         if value.isnan().any():
             raise ValueError(f"{path}: {key} is not a number, the training has diverged; train it anew")
-        name, _, parameter = key.partition(".")
-        name = "deblur_denoise" if name == "refiner" else name  # of files from before the network got its name
-        states.setdefault(name, {})[parameter] = value
+        states.setdefault(_network(key), {})[key.partition(".")[2]] = value
     return states
 
 

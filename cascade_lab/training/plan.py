@@ -15,10 +15,17 @@ from cascade_lab import data, devices
 from cascade_lab.training import profiles
 from cascade_lab.training.profiles import Profile
 
-SIZES = ["size", "generator_widths", "generator_blocks", "critic_widths", "critic_hidden", "deblur_denoise_width"]
-SIZES += ["generator_kind", "dilated_widths", "critic_sees", "stage2_game"]
-SIZES += ["hole", "hole_color", "generator_fill", "context_encoder_bottleneck"]
-"""The settings that fix the networks, and the hole that they fill: what a weights file tells of itself."""
+NETWORK_SIZES = {
+    "generator": ["size", "hole", "hole_color", "generator_widths", "generator_blocks", "generator_kind"]
+    + ["dilated_widths", "generator_fill"],
+    "critic": ["size", "hole", "critic_widths", "critic_hidden", "critic_sees", "stage2_game"],
+    "deblur_denoise": ["deblur_denoise_width"],
+    "context_encoder": ["size", "hole", "hole_color", "generator_widths", "context_encoder_bottleneck"],
+    "discriminator": ["size", "generator_widths"],
+}
+"""The settings that fix each network, and the hole that it fills."""
+SIZES = list(dict.fromkeys(name for names in NETWORK_SIZES.values() for name in names))
+"""All of them: what a weights file tells of itself."""
 
 
 class Parts(NamedTuple):

@@ -11,7 +11,7 @@ or from the shell, also on several GPUs or nodes::
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from cascade_lab import data, devices, provenance, variants
 from cascade_lab.baselines.context_encoder import ContextEncoder, Discriminator, context_encoder_step
 from cascade_lab.training import checkpoints, loop, naming, profiles
 from cascade_lab.training.loop import FabricTraining, Paused, TrainingError
-from cascade_lab.training.plan import SIZES, Job, Parts, Stage, sizes, with_adam
+from cascade_lab.training.plan import NETWORK_SIZES, SIZES, Job, Parts, Stage, sizes, with_adam
 from cascade_lab.training.profiles import Profile
 
 __all__ = ["STAGES", "TRAININGS", "Job", "Paused", "Run", "Stage", "TrainingError", "build", "load", "sizes", "train"]
@@ -176,7 +176,8 @@ def train(
         out: the folder under which the stages' folders stand.
         fabric: the devices to train on, from `devices.fabric_for`; ``None`` takes one, the GPU if there is one.
         until: the time of `time.monotonic` at which to stop at the latest.
-        given: weights files of finished stages, published ones say, to start from instead of training those stages.
+        given: weights files of finished stages, published ones say, to start from instead of training those stages; one
+            of the stage itself, or of a later one, is gone on with (`origins`).
 
     Raises:
         ValueError: arguments or photos that cannot work, before the first step.
@@ -187,9 +188,7 @@ def train(
     """
     if stage not in TRAININGS:
         raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(map(str, TRAININGS))}")
-    elsewhere = given_stages(given, profile)
-    if stage in elsewhere:
-        raise ValueError(f"{elsewhere[stage]} is of stage {stage} itself: leave out the file, or ask for a later stage")
+    elsewhere = given_stages(given)
     job = Job(profile, photos, Path(out), seed, fabric or devices.fabric_for(profile.precision), until, elsewhere)
     pending = [TRAININGS[s] for s in needed(stage, profile, elsewhere) if not checkpoints.finished(folder_of(s, job))]
     for each in pending:
@@ -202,39 +201,61 @@ def train(
     return Run(folder, {name: n.to(job.fabric.device) for name, n in networks.items()}, history, record)
 
 
-def needed(stage: int | str, profile: Profile, given: Collection[int | str] = ()) -> list[int | str]:
+def needed(stage: int | str, profile: Profile, given: Mapping[int | str, Path] | None = None) -> list[int | str]:
     """The stages to train for one, itself the last; without those given, and what they started from.
 
     >>> needed(4, profiles.read("smoke"))
     [1, 2, 3, 4]
     """
-    sources = set(TRAININGS[stage].sources(profile).values()) - set(given)
+    given = given or {}
+    sources = set(origins(TRAININGS[stage], profile, given).values()) - set(given)
     before = {s for source in sources for s in needed(source, profile, given)}
     return [*sorted(before), stage]
 
 
-def given_stages(files: Sequence[str | Path], profile: Profile) -> dict[int | str, Path]:
+def origins(stage: Stage, profile: Profile, given: Mapping[int | str, Path]) -> dict[str, int]:
+    """Network -> stage whose weights it starts from.
+
+    That is the stage before; but where no file of that is given, and one of the stage itself or of a later one that
+    holds the network, the training goes on from this. So a published network is trained further, on more photos or on
+    one's own, and a cascade takes its second network from another.
+
+    Raises:
+        ValueError: such a file lacks another network that the stage starts from.
+    """
+    found = stage.sources(profile)
+    if stage.setting(profile, "start", "pretrained") == "scratch":
+        return found
+    further: dict[str, int] = {}
+    for name in stage.trains(profile):
+        holding = [s for s, path in given.items() if name in checkpoints.networks_in(path)]
+        later = [s for s in holding if isinstance(s, int) and s >= stage.number]  # type: ignore[operator]
+        if later and found.get(name) not in given:
+            further[name] = min(later)
+    for name, source in found.items():
+        if further and name not in further and source not in given:
+            path = given[min(further.values())]
+            raise ValueError(
+                f"{path} holds no {name}, which {stage.title} starts from: give a file of stage {source}, too"
+            )
+    return found | further
+
+
+def given_stages(files: Sequence[str | Path]) -> dict[int | str, Path]:
     """Weights files by the stage that each is of.
 
     Raises:
-        ValueError: a file is of no stage, of the same as another, or its networks have other sizes than the profile's.
+        ValueError: a file is of no stage, of the same as another, or without a record.
     """
     found: dict[int | str, Path] = {}
     for path in map(Path, files):
-        about = checkpoints.read_about(path)
-        stage, settings = about.get("stage"), about["settings"]
+        stage = checkpoints.read_about(path).get("stage")
         if stage not in STAGES:
             raise ValueError(f"{path} is not of a stage of the cascade: give a file of {', '.join(map(str, STAGES))}")
         if stage in found:
             raise ValueError(f"{path} is of stage {stage}, and so is {found[stage]}: give one of them")
-        decisive = json.loads(json.dumps(profiles.for_stage(profile, stage)))
         if checkpoints.training_of(path) is None:
             raise ValueError(f"{path}: no record tells what trained it: take a finished run's or a published one")
-        for name in set(SIZES) & set(decisive) & set(settings):
-            if settings[name] != decisive[name]:
-                raise ValueError(
-                    f"{path}: its {name} is {settings[name]}, and this training's is {decisive[name]}; set it as there"
-                )
         found[stage] = path
     return found
 
@@ -246,8 +267,9 @@ def check(stage: Stage, job: Job) -> None:
     except OSError as error:
         raise ValueError(f"nothing can be written to the output folder {job.out}: {error}") from error
     job.batches(stage, 0, 0)
-    for source in set(stage.sources(job.profile).values()) & set(job.given):
-        starting_networks(stage, source, job)
+    for source in set(origins(stage, job.profile, job.given).values()) & set(job.given):
+        for name in starting_networks(stage, source, job):
+            check_size(job.given[source], name, job.profile)
     stage.assemble(stage, job.profile, {name: build(name, job.profile) for name in stage.trains(job.profile)})
 
 
@@ -278,11 +300,29 @@ def load(weights: str | Path) -> dict[str, Any]:
     return networks
 
 
-def refuse_unused(given: Sequence[str | Path], asked: Sequence[int | str], profile: Profile) -> None:
-    """Raise ``ValueError`` for a given file from which none of the stages that are asked for starts."""
-    reached = {s for stage in asked if stage in TRAININGS for s in needed(stage, profile)}
-    for stage, path in given_stages(given, profile).items():
-        if stage not in reached:
+def check_size(path: Path, name: str, profile: Profile) -> None:
+    """Raise ``ValueError`` for a given network of another size than the profile's."""
+    settings, wanted = checkpoints.read_about(path)["settings"], json.loads(json.dumps(sizes(profile)))
+    for key in NETWORK_SIZES[name]:
+        if key in settings and settings[key] != wanted[key]:
+            raise ValueError(
+                f"{path}: its {key} is {settings[key]}, and this training's is {wanted[key]}; set it as there"
+            )
+
+
+def refuse_unused(files: Sequence[str | Path], asked: Sequence[int | str], profile: Profile) -> None:
+    """Raise ``ValueError`` for a given file that none of the stages asked for starts from, or several may."""
+    given, used = given_stages(files), set()
+    for stage in asked:
+        for each in needed(stage, profile, given) if stage in TRAININGS else []:
+            used |= set(origins(TRAININGS[each], profile, given).values())
+        if further := {s for s in used & set(given) if isinstance(stage, int) and s >= stage and len(asked) > 1}:
+            raise ValueError(
+                f"{given[min(further)]} is of stage {min(further)}: stage {stage} goes on from it only by itself; "
+                "ask for one stage at a time"
+            )
+    for stage, path in given.items():
+        if stage not in used:
             raise ValueError(
                 f"{path} is of stage {stage}, from which none of the stages asked for starts: leave it out"
             )
@@ -292,8 +332,8 @@ def fit(stage: Stage, job: Job) -> None:
     """Train one stage from where it stands, and write its results into its folder."""
     profile, fabric, folder = job.profile, job.fabric, folder_of(stage.number, job)
     networks = {name: build(name, profile, job.seed) for name in stage.trains(profile)}
-    for name, source in stage.sources(profile).items():
-        networks[name] = starting_networks(stage, source, job)[name]
+    for source in set(origins(stage, profile, job.given).values()):
+        networks |= starting_networks(stage, source, job)
     t = prepare(stage, profile, fabric, networks)
     rule = stage.setting(profile, "batch_norm", "plain")
     if rule == "freeze":
@@ -322,7 +362,7 @@ def measure_batch_norm(t: FabricTraining, stage: Stage, job: Job) -> None:
 def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
     """What made a run, for its ``record.json``; with the records of the stages that it started from."""
     profile, ranks = job.profile, job.fabric.world_size
-    sources = sorted(set(stage.sources(profile).values()))
+    sources = sorted(set(origins(stage, profile, job.given).values()))
     before = [
         checkpoints.training_of(job.given[source])
         if source in job.given
@@ -352,13 +392,13 @@ def record_of(stage: Stage, job: Job, t: FabricTraining) -> dict[str, Any]:
 
 
 def starting_networks(stage: Stage, source: int | str, job: Job) -> dict[str, Any]:
-    """The networks of a finished stage that another starts from; ``ValueError`` where one is not in the file."""
-    path = job.given.get(source, folder_of(source, job) / checkpoints.WEIGHTS)
+    """What a stage takes from a finished one, by name; ``ValueError`` where one is not in the file."""
+    path = job.given[source] if source in job.given else folder_of(source, job) / checkpoints.WEIGHTS
     networks = load(path)
-    wanted = [name for name, number in stage.sources(job.profile).items() if number == source]
+    wanted = [name for name, number in origins(stage, job.profile, job.given).items() if number == source]
     if lacking := [name for name in wanted if name not in networks]:
         raise ValueError(f"{path} holds no {lacking[0]}, which {stage.title} starts from: train stage {source} itself")
-    return networks
+    return {name: networks[name] for name in wanted}
 
 
 def prepare(stage: Stage, profile: Profile, fabric: Fabric, networks: Mapping[str, nn.Module]) -> FabricTraining:
@@ -377,7 +417,7 @@ def folder_of(number: int | str, job: Job) -> Path:
     stage = TRAININGS[number]
     before = {
         name: checkpoints.sha256(job.given[source]) if source in job.given else folder_of(source, job).name
-        for name, source in stage.sources(job.profile).items()
+        for name, source in origins(stage, job.profile, job.given).items()
     }
     decides = [number, job.decides(stage), before, naming.code_hash(stage.code), torch.__version__]
     return job.out / f"{job.profile.name}-{stage.key}-{naming.short_hash(decides)}"

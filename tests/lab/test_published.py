@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import TINY
 
 from cascade_lab import cli, data, published
 from cascade_lab.evaluation import records, tables
@@ -115,7 +116,21 @@ def test_weights_of_a_stage_can_be_trained_on_from(name):
     path = published.weights(name)
     about = checkpoints.read_about(path)
     assert name == f"stage {about['stage']}" == f"stage {about['training']['stage']}"
-    assert stages.given_stages([path], profiles.read(about["profile"])) == {about["stage"]: path}
+    assert stages.given_stages([path]) == {about["stage"]: path}
+    for network in checkpoints.networks_in(path):
+        stages.check_size(path, network, profiles.read(about["profile"]))
+
+
+def test_a_stage_that_was_trained_further_counts_with_both_trainings(tmp_path, monkeypatch):
+    tiny, photos = profiles.read("smoke", TINY), data.open_photos(None, "train")
+    first = stages.train(1, tiny, photos, tmp_path / "runs")
+    more = stages.train(
+        1, tiny.changed(stage1_steps=3), photos, tmp_path / "runs", given=[first.folder / checkpoints.WEIGHTS]
+    )
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    published.publish(more.folder / checkpoints.WEIGHTS, tmp_path / published.STAGES["stage 1"])
+    assert [record["steps"] for record in published.every_training("stage 1")] == [tiny.stage1_steps, 3]
+    assert published.trainings("stage 1")[1]["steps"] == 3
 
 
 def test_all_weights_are_small():

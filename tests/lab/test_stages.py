@@ -290,10 +290,52 @@ class TestGiven:
             stages.train(2, tiny.changed(generator_blocks=2), wheel, tmp_path, given=[file])
         assert not list(tmp_path.iterdir())
 
-    def test_the_stage_that_is_asked_for_is_not_given(self, runs, tiny, wheel, tmp_path):
-        file = runs[1][1].folder / checkpoints.WEIGHTS
-        with pytest.raises(ValueError, match="is of stage 1 itself: leave out the file, or ask for a later stage"):
-            stages.train(1, tiny, wheel, tmp_path, given=[file])
+    def test_the_stage_itself_is_gone_on_with(self, runs, tiny, wheel, tmp_path):
+        file, before = runs[1][1].folder / checkpoints.WEIGHTS, runs[1][1]
+        slow = tiny.changed(stage1_steps=1, stage1_rate=1e-9)
+        run = stages.train(1, slow, wheel, tmp_path, given=[file])
+        old, new = (run.networks["generator"].encoder[0][0].weight for run in (before, run))
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-7)
+        assert run.record["before"] == [before.record]
+        assert run.folder.name != stages.train(1, slow, wheel, tmp_path).folder.name
+
+    def test_a_whole_cascade_gives_the_network_that_no_other_file_gives(self, runs, tiny, wheel, tmp_path):
+        stage2, whole = (runs[1][stage].folder / checkpoints.WEIGHTS for stage in (2, 4))
+        job4 = replace(job(tiny, wheel, tmp_path), given={2: stage2, 4: whole})
+        assert stages.origins(stages.STAGES[4], tiny, job4.given) == {"generator": 2, "deblur_denoise": 4}
+        taken = stages.starting_networks(stages.STAGES[4], 4, job4)
+        assert list(taken) == ["deblur_denoise"]
+        torch.testing.assert_close(
+            dict(taken["deblur_denoise"].named_parameters()),
+            dict(runs[1][4].networks["deblur_denoise"].named_parameters()),
+        )
+        run = stages.train(4, tiny.changed(stage4_steps=1), wheel, tmp_path, given=[stage2, whole])
+        assert [each["stage"] for each in run.record["before"]] == [2, 4]
+
+    def test_sizes_of_a_network_that_is_not_taken_may_differ(self, runs, tiny, wheel, tmp_path):
+        whole = runs[1][4].folder / checkpoints.WEIGHTS
+        other = tiny.changed(generator_blocks=2, generator_fill="laplace", stage3_steps=1)
+        assert stages.train(3, other, wheel, tmp_path, given=[whole]).record["before"][0]["stage"] == 4
+        with pytest.raises(ValueError, match="its generator_blocks is 1, and this training's is 2"):
+            stages.train(1, other, wheel, tmp_path, given=[whole])
+
+    def test_going_on_with_a_file_that_lacks_the_critic(self, runs, tiny, wheel, tmp_path):
+        whole = runs[1][4].folder / checkpoints.WEIGHTS
+        hinge = tiny.changed(stage2_game="hinge", stage4_game="hinge")
+        with pytest.raises(ValueError, match="holds no critic, which .* starts from: give a file of stage 2, too"):
+            stages.train(4, hinge, wheel, tmp_path, given=[whole])
+
+    def test_from_scratch_nothing_is_taken(self, runs, tiny):
+        whole = {4: runs[1][4].folder / checkpoints.WEIGHTS}
+        assert stages.origins(stages.STAGES[4], tiny.changed(stage4_start="scratch"), whole) == {}
+
+    def test_several_stages_do_not_share_a_file_that_one_goes_on_with(self, runs, tmp_path, capsys):
+        file = str(runs[1][1].folder / checkpoints.WEIGHTS)
+        with pytest.raises(SystemExit):
+            cli.main(["train", "1", "2", *words(tmp_path, "--from", file)[2:]])
+        told = capsys.readouterr().err
+        assert f"{file} is of stage 1: stage 1 goes on from it only by itself; ask for one stage at a time" in told
+        assert not list(tmp_path.iterdir())
 
     def test_a_file_that_nothing_starts_from_is_refused(self, runs, tmp_path, capsys):
         files = [str(runs[1][stage].folder / checkpoints.WEIGHTS) for stage in (1, 3)]
