@@ -48,9 +48,6 @@ OPTIONS = {
         "adversarial weight 1": GAME | {"adversarial_weight": 1.0},
         "clipped at 0.03": GAME | {"critic_clip": 0.03},
         "5 critic steps": GAME | {"critic_steps": 5},
-        "rates 5e-5": GAME | {"stage2_rate": 5e-5, "critic_rate": 5e-5},
-        "no perceptual loss": GAME | {"perceptual_weight": 0.0},
-        "adversarial weight 0.01": GAME | {"adversarial_weight": 0.01},
     },
     3: {
         "as in the profile": {},
