@@ -9,6 +9,7 @@ pixels as the others, unless it is named after that: what is compared is what a 
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -104,19 +105,20 @@ def played(method: Method, photos: data.Photos, profile: Profile) -> list[dict]:
     return found
 
 
-SCORES = {1: filled, 2: played, 3: restored}
+Score = Callable[[Method, data.Photos, Profile], list[dict]]
+SCORES: dict[int, Score] = {1: filled, 2: played, 3: restored}
 UNTRAINED = {1: "laplace", 2: "laplace", 3: "input"}
 CURVES = ("distance", "critic_gradient")  # of stage 2, over the last quarter of the steps
 
 
-def measure(stage: int, changes: dict, photos: data.Photos, held_out: data.Photos, out: Path) -> list[dict]:
+def measure(stage: int, changes: dict, score: Score, photos: data.Photos, held_out: data.Photos, out: Path) -> list:
     """Train a stage with some settings changed, and measure it on the held-out photos: a row for each measure."""
     profile, steps = profiles.read("cpu", changes), f"stage{stage}_steps"
     if steps not in changes:
         profile = profile.changed(**{steps: steps_of(stage, profile)})
     run = stages.train(stage, profile, photos, out)
     method = from_network(run.networks[stages.STAGES[stage].networks[0]])
-    found = SCORES[stage](method, held_out, profile)
+    found = score(method, held_out, profile)
     last = pd.DataFrame(run.history[-max(1, len(run.history) // 4) :]).mean()
     found += [{"mode": "", "level": "", "metric": name, "value": last[name]} for name in CURVES if name in last]
     return [{"steps": getattr(profile, steps), "seconds": run.record["seconds"], **row} for row in found]
@@ -142,11 +144,15 @@ def main() -> None:
         photos, held_out = (data.open_photos(args.photos, split) for split in ("train", "test"))
         refuse_overlap(photos, held_out)  # python -m data_scripts.folder puts photos aside
         untrained = UNTRAINED[args.stage]
-        found = SCORES[args.stage](without_training()[0][untrained], held_out, profiles.read("cpu", {}))
+        score = SCORES[args.stage]
+        found = score(without_training()[0][untrained], held_out, profiles.read("cpu", {}))
         rows = [{"option": untrained, **row} for row in found]
-        for name, changes in OPTIONS[args.stage].items():
-            changes = changes | ({"perceptual_weights": args.vgg} if args.stage == 2 else {})
-            found = measure(args.stage, changes, photos, held_out, args.runs)
+        tried = [(args.stage, name, changes) for name, changes in OPTIONS[args.stage].items()]
+        if args.stage == 2:  # its games start from one stage 1, which is measured too
+            vgg = {"perceptual_weights": args.vgg}
+            tried = [(1, "stage 1", GAME), *((stage, name, changes | vgg) for stage, name, changes in tried)]
+        for stage, name, changes in tried:
+            found = measure(stage, changes, score, photos, held_out, args.runs)
             print(name, *(f"{row['metric']} {row['mode']} {row['level']}: {row['value']}" for row in found), flush=True)
             rows += [{"option": name, **row} for row in found]
         record = {
