@@ -33,14 +33,16 @@ def section(name: str) -> list[str]:
     path = published.weights(name)
     about = checkpoints.read_about(path)
     record, settings = about["training"], about["settings"]
-    photos, widths = record["photos"], "-".join(map(str, settings["generator_widths"]))
+    photos, dilated = record["photos"], settings.get("generator_kind") == "dilated"
+    widths = "-".join(map(str, settings["dilated_widths" if dilated else "generator_widths"]))
     second = [f"Deblurring-denoising network of {settings['deblur_denoise_width']} channels."]
     lines = [
         f"## {path.name}",
         "",
         f"`{name}`, {path.stat().st_size / 1e6:.1f} MB in half precision.",
-        f"Generator of {widths} channels that finds in the hole: {settings['generator_fill']}.",
-        *(second if about["stage"] == 4 else ["`cascade train --from` goes on from it; `cascade` above did not."]),
+        f"{'Dilated generator' if dilated else 'Generator'} of {widths} channels that finds in the hole: "
+        f"{settings['generator_fill']}.",
+        *(second if about["stage"] == 4 else ["`cascade train --from` goes on from it; the cascades above did not."]),
         f"Hole {settings['hole']} px in {settings['size']} px.",
         "",
         f"Profile {about['profile']}, seed {record['seed']}; {record['device']}, {record['precision']},",

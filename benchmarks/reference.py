@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cascade_lab import PAUSED, data, devices, published
 from cascade_lab.evaluation import ablation, records
@@ -31,41 +32,35 @@ RESULTS = Path("results")
 DEGRADED = ("low", "medium", "high")  # the levels of blur and noise
 CLASSICAL = ("input", "mean", "laplace", "biharmonic", "telea", "patchmatch", "k-nn")
 NETWORKS = ("separate", "inpainted", "cascade", "inpainted+", "cascade+")
+PUBLISHED = {"cascade": {"cascade": 4, "stage 1": 1}, "cascade+": {"cascade+": 4}}  # weights' names, and their stages
 TRAINED = ("generator, MSE", "generator", *NETWORKS, "context encoder")
 PATCHES = "neural patch synthesis"  # by itself: six seconds a photo on one core
 CHAINS = ("input", "laplace", "classical chain", "blind chain", *NETWORKS)
 # Two cores would take hours for a variant that trains both networks from scratch at 128 px: the cpu profile's variants
 # are compared at half the size, on a tenth of 10,000, 200, 2,000 and 800 steps.
-CPU_VARIANTS = ["size=64", "hole=28", "generator_widths=(24,32,64,96,64)", "deblur_denoise_width=24", "stage2_batch=16"]
-CPU_VARIANTS += ["stage3_steps=2000", "stage4_steps=800"]
+CPU_VARIANTS = {"size": 64, "hole": 28, "generator_widths": (24, 32, 64, 96, 64), "deblur_denoise_width": 24}
+CPU_VARIANTS |= {"stage2_batch": 16, "stage3_steps": 2000, "stage4_steps": 800}
 
 Task = tuple[str, Callable[[float], None]]
 """What is made, and what makes it: a function of the time of `time.monotonic` at which to stop at the latest."""
 
 
-def training(name: str, changes: Sequence[str]) -> profiles.Profile:
-    return profiles.read(name, dict(profiles.parse_setting(text) for text in changes))
-
-
-def networks(name: str, base: list[str]) -> Iterator[Task]:
+def networks(name: str, base: dict[str, Any]) -> Iterator[Task]:
     """The trained networks, and the published weights in half precision."""
-    photos, base_and_plus = data.open_photos("train"), with_gains(base)
-    for kind, changes in {"cascade": base, "cascade+": base_and_plus}.items():
-        profile = training(name, changes)
+    photos = data.open_photos("train")
+    for kind, changes in {"cascade": base, "cascade+": profiles.PLUS | base}.items():
+        profile = profiles.read(name, changes)
         for stage in (4, "context_encoder") if kind == "cascade" else (4,):
 
             def train(until: float, stage: int | str = stage, profile: profiles.Profile = profile) -> None:
                 stages.train(stage, profile, photos, "runs", until=until)
 
             yield f"stage {stage} of {kind}", train
-        out = RESULTS / published.NAMES[kind]
-        if not out.exists():
-            trained = weights_of(4, profile, photos)
-            yield str(out), lambda until, trained=trained, out=out: published.publish(trained, out)
-
-
-def with_gains(base: list[str]) -> list[str]:
-    return [*base, *(f"{key}={value}" for key, value in ablation.EXTENSIONS["cascade+"].items())]
+        for weights, stage in PUBLISHED[kind].items():
+            out = published.path_of(weights, RESULTS)
+            if not out.exists():
+                trained = weights_of(stage, profile, photos)
+                yield str(out), lambda until, trained=trained, out=out: published.publish(trained, out)
 
 
 def weights_of(stage: int | str, profile: profiles.Profile, photos: data.Photos) -> Path:
@@ -73,10 +68,10 @@ def weights_of(stage: int | str, profile: profiles.Profile, photos: data.Photos)
     return stages.folder_of(stage, job) / checkpoints.WEIGHTS
 
 
-def evaluations(name: str, vgg: str, base: list[str]) -> Iterator[Task]:
+def evaluations(name: str, vgg: str, base: dict[str, Any]) -> Iterator[Task]:
     """The rows of ``evaluations.parquet``; what stands there already is passed over."""
     own = [RESULTS / file for file in published.NAMES.values()]
-    profile, photos = training(name, base), data.open_photos("train")
+    profile, photos = profiles.read(name, base), data.open_photos("train")
     every = [*own, *(weights_of(stage, profile, photos) for stage in (1, 2, 3, "context_encoder"))]
     # Photos that everybody has: a test measures them again.
     grid = Asked(("laplace", "inpainted", "cascade", "inpainted+", "cascade+"), own)
@@ -109,9 +104,9 @@ def recorded(table: str, column: str, names: Sequence[str], place: dict[str, str
     return set(names) <= set(rows.loc[(rows[list(place)] == list(place.values())).all(axis=1), column])
 
 
-def ablations(name: str, base: list[str], seeds: list[int]) -> Iterator[Task]:
+def ablations(name: str, base: dict[str, Any], seeds: list[int]) -> Iterator[Task]:
     """The rows of ``ablations.parquet``; what stands there already is passed over."""
-    profile = training(name, [*base, *(CPU_VARIANTS if name == "cpu" else [])])
+    profile = profiles.read(name, base | (CPU_VARIANTS if name == "cpu" else {}))
     profile = ablation.shortened(profile, 0.1) if name == "cpu" else profile
     names = [ablation.FULL, "no pre-training", "only GAN", *ablation.EXTENSIONS]
     for folder, label in SETS.items():
@@ -127,7 +122,7 @@ def ablations(name: str, base: list[str], seeds: list[int]) -> Iterator[Task]:
 
 def tasks(name: str, vgg: str, seeds: list[int]) -> Iterator[Task]:
     """All that is still to be done, in its order; paths are relative to the folder."""
-    base = [f"perceptual_weights={vgg}"]
+    base = {"perceptual_weights": vgg}
     yield from networks(name, base)
     yield from evaluations(name, vgg, base)
     yield from ablations(name, base, seeds)

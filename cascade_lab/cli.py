@@ -34,6 +34,7 @@ Device = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="smoke, cpu, gpu or paper")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting of the profile")]
+Plus = Annotated[bool, typer.Option("--plus", help="train cascade+, which departs from the paper")]
 Seed = Annotated[int, typer.Option(min=0)]
 Minutes = Annotated[float, typer.Option(help="stop, saved, after so long (exit status 75); the same command goes on")]
 Force = Annotated[bool, typer.Option("--force", help="replace files that are there")]
@@ -123,6 +124,7 @@ def train(
     photos: Photos = None,
     out: Annotated[Path, typer.Option(help="the folder of the trained networks")] = Path("runs"),
     seed: Seed = 0,
+    plus: Plus = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
     device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU; each takes a whole batch")] = 1,
@@ -139,7 +141,8 @@ def train(
     from cascade_lab.nodes import check_folder, check_variables
 
     until = time.monotonic() + 60 * minutes
-    chosen = training.read(profile, dict(training.profiles.parse_setting(text) for text in settings))
+    departures = training.profiles.PLUS if plus else {}
+    chosen = training.read(profile, departures | dict(map(training.profiles.parse_setting, settings)))
     opened = data.open_photos(photos, "train")
     check_variables(nodes)
     fabric = fabric_for(chosen.precision, device, devices, nodes)

@@ -25,13 +25,18 @@ def weights(name: str = "cascade") -> Path:
     Raises:
         ValueError: no such name, or the file is not there.
     """
-    files = NAMES | STAGES
-    if name not in files:
-        raise ValueError(f"there are no weights {name!r}; there are {', '.join(files)}")
-    path = folder() / files[name]
+    path = path_of(name, folder())
     if not path.is_file():
         raise ValueError(f"{path} is missing: take a whole copy of the repository")
     return path
+
+
+def path_of(name: str, folder: Path) -> Path:
+    """Where the weights file of that name stands in a folder, or will; ``ValueError`` for no such name."""
+    files = NAMES | STAGES
+    if name not in files:
+        raise ValueError(f"there are no weights {name!r}; there are {', '.join(files)}")
+    return folder / files[name]
 
 
 def available() -> list[Path]:

@@ -182,7 +182,7 @@ class TestChoices:
         monkeypatch.setattr(choices, "CROPS", 16)
         photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
         untouched = choices.restored(without_training()[0]["input"], held_out, profiles.read("cpu", {}))
-        found = choices.measure(3, {"deblur_denoise_width": 2}, photos, held_out, tmp_path)
+        found = choices.measure(3, {"deblur_denoise_width": 2}, choices.restored, photos, held_out, tmp_path)
         for row, before in zip(found, untouched, strict=True):
             assert row["steps"] == 1
             assert row.keys() == {"steps", "seconds", *before}
@@ -195,7 +195,10 @@ class TestChoices:
         small = {**TINY, "size": 64, "hole": 28, "perceptual_weights": "random"}
         changes = choices.OPTIONS[2]["clipped at 0.03"] | small
         photos, held_out = (data.open_photos(None, split) for split in ("train", "test"))
-        rows = {(row["metric"], row["mode"]): row for row in choices.measure(2, changes, photos, held_out, tmp_path)}
+        rows = {
+            (row["metric"], row["mode"]): row
+            for row in choices.measure(2, changes, choices.played, photos, held_out, tmp_path)
+        }
         assert {row["steps"] for row in rows.values()} == {2}
         profile = profiles.read("cpu", changes)
         nothing = choices.played(without_training()[0]["mean"], held_out, profile)

@@ -33,6 +33,8 @@ TITLES = {
     "blind chain": "Blind chain",
     "generator": "Generator",
     "generator, MSE": "Generator, MSE only",
+    "generator+": "Generator of cascade+",
+    "generator+, MSE": "Generator of cascade+, MSE only",
     "deblur_denoise": "Deblurring-denoising",
     "separate": "Separate networks",
     "inpainted": "Cascade, generator's output",

@@ -16,16 +16,16 @@ from cascade_lab.training import profiles
 from cascade_lab.training.profiles import Profile
 
 NETWORK_SIZES = {
-    "generator": ["size", "hole", "hole_color", "generator_widths", "generator_blocks", "generator_kind"]
-    + ["dilated_widths", "generator_fill"],
+    "generator": ["generator_kind", "generator_widths", "dilated_widths", "generator_blocks"]
+    + ["generator_fill", "hole_color"],
     "critic": ["size", "hole", "critic_widths", "critic_hidden", "critic_sees", "stage2_game"],
     "deblur_denoise": ["deblur_denoise_width"],
     "context_encoder": ["size", "hole", "hole_color", "generator_widths", "context_encoder_bottleneck"],
     "discriminator": ["size", "generator_widths"],
 }
-"""The settings that fix each network, and the hole that it fills."""
-SIZES = list(dict.fromkeys(name for names in NETWORK_SIZES.values() for name in names))
-"""All of them: what a weights file tells of itself."""
+"""The settings that fix each network and what it finds in the hole. A generator takes photos and holes of any size."""
+SIZES = list(dict.fromkeys(["size", "hole", *(name for names in NETWORK_SIZES.values() for name in names)]))
+"""All of them, and the photo's and the hole's: what a weights file tells of itself."""
 
 
 class Parts(NamedTuple):

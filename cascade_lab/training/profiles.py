@@ -195,6 +195,10 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+PLUS: dict[str, Any] = TABLES["plus"]
+"""What makes a profile train cascade+ instead of the paper's cascade: ``read("cpu", PLUS)``."""
+
+
 def read(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
     """A profile by name, with some settings changed.
 

@@ -15,6 +15,14 @@ def test_the_four_profiles():
         assert (profile.size, profile.hole) == (128, 56)
 
 
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_cascade_plus_fits_every_profile(name):
+    plus = profiles.read(name, profiles.PLUS)
+    changed = {key for key, value in plus.model_dump().items() if value != profiles.read(name).model_dump()[key]}
+    assert changed <= set(profiles.PLUS)
+    assert {"generator_kind", "generator_fill", "hole_place", "stage2_game", "stage4_game"} <= changed
+
+
 def test_frozen():
     with pytest.raises(ValidationError):
         profiles.read("smoke").size = 128

@@ -115,10 +115,11 @@ def test_weights_of_a_stage_can_be_trained_on_from(name):
     """Their networks have the sizes of the profile that they name, as `stages.train` asks of what it is given."""
     path = published.weights(name)
     about = checkpoints.read_about(path)
-    assert name == f"stage {about['stage']}" == f"stage {about['training']['stage']}"
+    plus = name.endswith("+")
+    assert name == f"stage {about['stage']}{'+' * plus}" == f"stage {about['training']['stage']}{'+' * plus}"
     assert stages.given_stages([path]) == {about["stage"]: path}
     for network in checkpoints.networks_in(path):
-        stages.check_size(path, network, profiles.read(about["profile"]))
+        stages.check_size(path, network, profiles.read(about["profile"], profiles.PLUS if plus else {}))
 
 
 def test_a_stage_that_was_trained_further_counts_with_both_trainings(tmp_path, monkeypatch):

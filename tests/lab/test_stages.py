@@ -284,6 +284,13 @@ class TestGiven:
         assert "stage 2: generator and critic: paused" in capsys.readouterr().err
         assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["stage2"]
 
+    def test_cascade_plus_from_the_shell(self, tmp_path):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["train", "1", "--plus", *words(tmp_path)[2:], "--minutes", "0"])
+        assert ended.value.code == 75
+        (step,) = tmp_path.glob("*/resume.pt")
+        assert "blocks.0.layers.0.weight" in torch.load(step, weights_only=True)["networks"]["generator"]
+
     def test_other_sizes_are_refused(self, runs, tiny, wheel, tmp_path):
         file = runs[1][1].folder / checkpoints.WEIGHTS
         with pytest.raises(ValueError, match=r"its generator_blocks is 1, and this training's is 2; set it as there"):
@@ -318,6 +325,11 @@ class TestGiven:
         assert stages.train(3, other, wheel, tmp_path, given=[whole]).record["before"][0]["stage"] == 4
         with pytest.raises(ValueError, match="its generator_blocks is 1, and this training's is 2"):
             stages.train(1, other, wheel, tmp_path, given=[whole])
+
+    def test_a_generator_goes_on_with_larger_photos(self, runs, tiny, wheel, tmp_path):
+        file, larger = runs[1][1].folder / checkpoints.WEIGHTS, tiny.changed(size=64, hole=20, stage1_steps=1)
+        run = stages.train(1, larger, wheel, tmp_path, given=[file])
+        assert checkpoints.read_about(run.folder / checkpoints.WEIGHTS)["settings"]["size"] == 64
 
     def test_going_on_with_a_file_that_lacks_the_critic(self, runs, tiny, wheel, tmp_path):
         whole = runs[1][4].folder / checkpoints.WEIGHTS
