@@ -5,7 +5,7 @@ from cascade_lab.evaluation import records, tables
 from cascade_lab.training import checkpoints
 
 METRICS = ("psnr_hole", "ssim_whole_composited")
-METHODS = {"stage 1": "generator, MSE"}  # what the tables call the stages' weights
+METHODS = {"stage 1": "generator, MSE", "stage 1+": "generator+, MSE"}  # what the tables call the stages' weights
 PHOTOS = {
     1000: "800 of ImageNet's, one a class, and the 200 of BSDS500 that BSDS300 lacks",
     9349: "ImageNet's 800, BSDS500's 200, and 8,349 of other sets: `cascade data trainingset` makes them",

@@ -10,7 +10,8 @@ from cascade_lab.training import checkpoints
 
 CRITICS = ("critic", "discriminator")  # networks in weights files that restore nothing
 NAMES = {"cascade": "cascade.safetensors", "cascade+": "cascade-plus.safetensors"}
-STAGES = {"stage 1": "cascade-stage1.safetensors"}  # single stages of the paper's, to look at and to train on from
+# single stages of the paper's cascade and of cascade+, to look at and to train on from
+STAGES = {"stage 1": "cascade-stage1.safetensors", "stage 1+": "cascade-plus-stage1.safetensors"}
 
 
 def folder() -> Path:
