@@ -29,7 +29,7 @@ from cascade_lab.training.profiles import Profile
 
 CROPS = 19_200  # of the profile's size, seen by each option
 # With the authors' VGG-16, these weights make the gradients of squared error and perceptual loss at stage 1's images
-# about alike; that of a young critic, clipped at 0.01, is twice as large.
+# about alike; that of a young critic, clipped at 0.01, is two to three times as large.
 GAME = {"critic_sees": "center", "perceptual_weight": 2e-8, "adversarial_weight": 0.1}
 GAME |= {"stage2_rate": 2e-4, "critic_rate": 2e-4, "stage1_steps": CROPS // 16, "stage2_steps": 300}
 OPTIONS = {

@@ -227,9 +227,9 @@ def origins(stage: Stage, profile: Profile, given: Mapping[int | str, Path]) -> 
     if stage.setting(profile, "start", "pretrained") == "scratch":
         return found
     further: dict[str, int] = {}
+    held = {s: checkpoints.networks_in(path) for s, path in given.items() if isinstance(s, int)}
     for name in stage.trains(profile):
-        holding = [s for s, path in given.items() if name in checkpoints.networks_in(path)]
-        later = [s for s in holding if isinstance(s, int) and s >= stage.number]  # type: ignore[operator]
+        later = [s for s, names in held.items() if name in names and s >= stage.number]  # type: ignore[operator]
         if later and found.get(name) not in given:
             further[name] = min(later)
     for name, source in found.items():
@@ -314,9 +314,11 @@ def refuse_unused(files: Sequence[str | Path], asked: Sequence[int | str], profi
     """Raise ``ValueError`` for a given file that none of the stages asked for starts from, or several may."""
     given, used = given_stages(files), set()
     for stage in asked:
-        for each in needed(stage, profile, given) if stage in TRAININGS else []:
-            used |= set(origins(TRAININGS[each], profile, given).values())
-        if further := {s for s in used & set(given) if isinstance(stage, int) and s >= stage and len(asked) > 1}:
+        reached = needed(stage, profile, given) if stage in TRAININGS else []
+        starts = [set(origins(TRAININGS[each], profile, given).values()) for each in reached]  # its own come last
+        used |= set().union(*starts)
+        own = starts[-1] & set(given) if starts and len(asked) > 1 else set()
+        if further := {s for s in own if s >= stage}:  # type: ignore[operator]
             raise ValueError(
                 f"{given[min(further)]} is of stage {min(further)}: stage {stage} goes on from it only by itself; "
                 "ask for one stage at a time"

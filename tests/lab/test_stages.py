@@ -349,6 +349,12 @@ class TestGiven:
         assert f"{file} is of stage 1: stage 1 goes on from it only by itself; ask for one stage at a time" in told
         assert not list(tmp_path.iterdir())
 
+    def test_a_file_that_another_stage_starts_from_is_no_hindrance(self, runs, tiny):
+        """Whatever the order in which the stages are asked for."""
+        file = runs[1][3].folder / checkpoints.WEIGHTS
+        for asked in ([2, 4], [4, 2]):
+            stages.refuse_unused([file], asked, tiny)
+
     def test_a_file_that_nothing_starts_from_is_refused(self, runs, tmp_path, capsys):
         files = [str(runs[1][stage].folder / checkpoints.WEIGHTS) for stage in (1, 3)]
         given = [word for file in files for word in ("--from", file)]
