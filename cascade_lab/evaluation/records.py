@@ -124,13 +124,23 @@ def write(folder: str | Path, name: str, new: pd.DataFrame, record: Mapping[str,
     table = merged(folder, name, new.assign(run=key)[["run", *new]], force)
     referred = {*read_table(folder, name)["run"]} if path.is_file() else set()
     kept = {k: r for k, r in known["runs"].items() if not k.startswith(f"{name}-") or k in referred}
-    text = json.dumps({**known, "runs": {**kept, key: record}}, indent=1) + "\n"
+    text = _a_line_each({**known, "runs": {**kept, key: record}})
     checkpoints.write_atomically(runs, lambda file: file.write_text(text))
     measured = list(table.select_dtypes("float").columns) if "image" in table else []
     table = table.round(dict.fromkeys(measured, DECIMALS)).astype(dict.fromkeys(measured, "float32"))
     small = partial(table.to_parquet, index=False, compression="zstd", compression_level=19)
     others = [column for column in table if column not in measured]
     checkpoints.write_atomically(path, partial(small, use_dictionary=others, use_byte_stream_split=measured))
+
+
+def _a_line_each(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON with a line for each record: a change shows as the lines of its records, and no space goes into depth."""
+
+    def braced(entries: Mapping[str, str]) -> str:
+        return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in entries.items()) + "\n}"
+
+    records = {name: {key: json.dumps(record) for key, record in part.items()} for name, part in parts.items()}
+    return braced({name: braced(lines) for name, lines in records.items()}) + "\n"
 
 
 def _without_trainings(node: Any, trainings: dict[str, Any]) -> Any:
